@@ -1,0 +1,33 @@
+# make run, make test: the two commands a newcomer needs; each sets up what it uses.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := .make/setup
+
+.PHONY: run test setup check lint types docs clean
+
+run: setup
+	$(BIN)/vivace -config.file=deploy/local.yaml
+
+test: setup lint types
+	$(BIN)/python -m pytest
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd')
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	mkdir -p .make && touch $(STAMP)
+
+lint: setup
+	$(BIN)/ruff check src tests bench setup.py
+	$(BIN)/ruff format --check src tests bench setup.py
+
+types: setup
+	$(BIN)/mypy
+
+check: test
+
+clean:
+	rm -rf $(VENV) .make build src/*.egg-info
+	find src -name '*.so' -delete

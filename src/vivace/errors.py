@@ -1,0 +1,108 @@
+"""Everything that can go wrong, as one tree.
+
+VivaceError
+├─ ClientError         the sender can fix it
+│  ├─ DecodeError      bytes that are not an OTLP request: offset, field
+│  ├─ RequestError     a parameter, header or media type that we cannot use
+│  └─ LimitError       over a configured limit: limit, allowed, seen, retry_after_seconds
+├─ ConfigError         the configuration is wrong: key, place, cure
+├─ StorageError        our disk or bucket
+│  ├─ CorruptionError  bytes on disk are not what was written: path, offset, expected, found
+│  ├─ DiskFullError    no room left, or below the free-space floor; retryable
+│  └─ NotFoundError    the thing that was asked for is not stored
+├─ UnavailableError    try again later: starting, stopping, overloaded
+└─ InvariantError      our bug: fail this request, log loudly, never continue
+
+Messages say what was found, what was expected and what to do; lower case, no full stop. Values are kept as fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class VivaceError(Exception):
+    """Root of every error that Vivace raises on purpose."""
+
+
+class ClientError(VivaceError):
+    """The sender can fix it; answered with 4xx or the matching gRPC status."""
+
+
+class DecodeError(ClientError):
+    """Bytes that are not the message they claim to be. `offset` counts bytes from the start of the request."""
+
+    def __init__(self, message: str, *, offset: int, field: str) -> None:
+        super().__init__(f"cannot decode {field} at byte {offset}: {message}")
+        self.offset = offset
+        self.field = field
+        self.reason = message
+
+
+class RequestError(ClientError):
+    """A parameter, header or media type that we cannot use; `status` is the HTTP status to answer with."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LimitError(ClientError):
+    """Over a configured limit. `retry_after_seconds` is None where waiting cannot help (a message that is too large)."""
+
+    def __init__(
+        self, message: str, *, limit: str, allowed: float, seen: float, retry_after_seconds: float | None
+    ) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.allowed = allowed
+        self.seen = seen
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ConfigError(VivaceError):
+    """The configuration cannot be used; `key` is the dotted path, `place` is file:line where known."""
+
+    def __init__(self, message: str, *, key: str = "", place: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+        self.place = place
+
+
+class StorageError(VivaceError):
+    """Our disk or bucket failed us."""
+
+
+class CorruptionError(StorageError):
+    """Bytes on disk are not what was written there."""
+
+    def __init__(self, path: Path | str, *, offset: int, expected: str, found: str) -> None:
+        super().__init__(f"{path} is damaged at byte {offset}: expected {expected}, found {found}")
+        self.path = Path(path)
+        self.offset = offset
+        self.expected = expected
+        self.found = found
+
+
+class DiskFullError(StorageError):
+    """No room left on the device, or below the configured floor. The sender should try again later."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotFoundError(StorageError):
+    """The thing that was asked for is not stored."""
+
+
+class UnavailableError(VivaceError):
+    """Try again later: starting, stopping or overloaded."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InvariantError(VivaceError):
+    """Our bug. Fail this request, log loudly, never continue on it."""
