@@ -1,0 +1,180 @@
+"""The HTTP server: uvicorn inside an event loop that is someone else's, without its signal handlers and log settings.
+
+A connection has header_seconds for the head of a request (from accepting it, from the first byte of a later one) and
+HEAD_SIZE_MAX bytes; it may idle for idle_seconds between requests. uvicorn bounds only the last of the three by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vivace.errors import ConfigError, InvariantError
+
+HEAD_SIZE_MAX = 1024 * 1024
+"""Bytes of request line and headers, as Go's server allows; a TraceQL query of 128 KiB, percent-encoded, fits."""
+
+CONNECTIONS_MAX = 1000
+"""More are answered 503: some 50 KB each, so 50 MB at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files; with `client_ca`, clients must show a certificate that it signed."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTimeouts:
+    """Seconds. stop_seconds: how long stop() lets running requests finish before it cancels them."""
+
+    header_seconds: float = 30
+    idle_seconds: int = 120
+    stop_seconds: int = 30
+
+
+class HttpServer:
+    """Serves `app` on host:port. Port 0 takes a free one; `port` says which after start()."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        tls: TlsFiles | None = None,
+        timeouts: HttpTimeouts = HttpTimeouts(),  # noqa: B008 - frozen
+    ) -> None:
+        self._host = host
+        self._port = port
+        config = uvicorn.Config(
+            app,
+            http=_protocol(timeouts.header_seconds),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=timeouts.idle_seconds,
+            timeout_graceful_shutdown=timeouts.stop_seconds,
+            ssl_certfile=tls and str(tls.certificate),
+            ssl_keyfile=tls and str(tls.key),
+            ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca else ssl.CERT_NONE,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    async def start(self) -> None:
+        """Listen; return when connections are taken. Raises ConfigError when the address or the TLS files cannot be used."""
+        if self._task is not None:
+            raise InvariantError("the HTTP server was started twice")
+        try:
+            self._server.config.load()
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"cannot use the TLS files of the HTTP server: {error}") from error
+        listener = self._listen()
+        self._port = listener.getsockname()[1]
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise InvariantError("the HTTP server ended before it began")
+            await asyncio.sleep(0.001)  # uvicorn has no event for it; one or two rounds
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests finish for stop_seconds, then cancel them. Does nothing when not started."""
+        if self._task is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        self._task = None
+
+    def _listen(self) -> socket.socket:
+        try:
+            family = socket.getaddrinfo(
+                self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            address_family, _, _, _, address = family[0]
+            listener = socket.socket(address_family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConfigError(f"cannot use {self._host!r} as a listen address: {error}") from error
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if address_family == socket.AF_INET6:
+                # "::" then means every address of both families, as it does for Go's net.Listen
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.bind(address)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"cannot listen on {self._host}:{self._port}: {error}") from error
+        return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, leaving signals to whoever owns the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+
+def _protocol(header_seconds: float) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP/1.1 protocol with bounds on the head of a request: seconds and bytes."""
+
+    class BoundedHeadProtocol(HttpToolsProtocol):
+        _deadline: asyncio.TimerHandle | None = None
+        _head_size = 0
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_is_here()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._deadline is not None:  # the head is still not complete after these bytes
+                self._head_size += len(data)
+                if self._head_size > HEAD_SIZE_MAX:
+                    self.transport.close()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._head_is_here()
+            super().on_headers_complete()
+
+        def _await_head(self) -> None:
+            if self._deadline is None:
+                self._head_size = 0
+                self._deadline = self.loop.call_later(header_seconds, self.transport.close)
+
+        def _head_is_here(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+    return BoundedHeadProtocol

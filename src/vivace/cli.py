@@ -1,0 +1,59 @@
+"""The program: reads the command line, sets up the log, then runs, verifies or says its version.
+
+Exit codes: 0 done, 1 the configuration cannot be used, 2 the command line cannot be understood; else what the service returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from collections.abc import Sequence
+
+from vivace import __version__, logs
+from vivace.config.flags import COMMAND_LINE, flag_names
+from vivace.config.load import load
+from vivace.config.settings import Settings
+from vivace.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run with the arguments behind the program name (those of the process when None); returns the exit code."""
+    try:
+        invocation = load(sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        if error.place == COMMAND_LINE:
+            print(error, file=sys.stderr)
+            return 2
+        print(f"cannot use this configuration:\n{error}", file=sys.stderr)
+        return 1
+    match invocation.action:
+        case "help":
+            print("usage: vivace [-flag=value ...]\n" + "\n".join(f"  -{name}" for name in flag_names()))
+            return 0
+        case "version":
+            print(f"vivace, version {__version__} (python {platform.python_version()}, {platform.platform()})")
+            return 0
+        case "verify":
+            for notice in invocation.settings.notices:
+                print(notice)
+            print("this configuration can be used")
+            return 0
+        case "run":
+            return _run(invocation.settings)
+
+
+def _run(settings: Settings) -> int:
+    # Imported here: -version and -config.verify need none of the libraries behind the service.
+    from vivace.service import run
+
+    logs.configure(settings.server.log_level, settings.server.log_format, sys.stderr)
+    for notice in settings.notices:
+        _log.warning(notice)
+    return run(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

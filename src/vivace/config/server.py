@@ -1,0 +1,128 @@
+"""The `server` keys: where the query API listens and how patient it is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from .section import Section
+from .units import ByteSize, Count, Duration, Port, Secret, Switch
+
+
+class ListenTls(Section):
+    """Certificates of one listener; TLS is on when a certificate is given. Text wins over no file, never over a file."""
+
+    cert: str = Field(default="", description="Certificate chain as PEM text; empty leaves TLS to `cert_file`.")
+    key: Secret | None = Field(default=None, description="Private key as PEM text; belongs to `cert`.")
+    client_ca: str = Field(
+        default="", description="CA certificates as PEM text that client certificates must chain to."
+    )
+    cert_file: Path | None = Field(
+        default=None, description="PEM file with the certificate chain; naming one turns TLS on."
+    )
+    key_file: Path | None = Field(default=None, description="PEM file with the private key of `cert_file`.")
+    client_ca_file: Path | None = Field(
+        default=None, description="PEM file with the CA certificates that client certificates must chain to."
+    )
+    client_auth_type: Literal[
+        "",
+        "NoClientCert",
+        "RequestClientCert",
+        "RequireAnyClientCert",
+        "VerifyClientCertIfGiven",
+        "RequireAndVerifyClientCert",
+    ] = Field(default="", description="How much of a client certificate is demanded; empty means none.")
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.cert or self.cert_file)
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> ListenTls:
+        if bool(self.cert or self.cert_file) != bool(self.key or self.key_file):
+            raise ValueError("found a certificate without its key or a key without its certificate, expected both")
+        return self
+
+
+class Server(Section):
+    """HTTP and gRPC listeners of the query API, and the process's own log."""
+
+    http_listen_address: str = Field(
+        default="", description="Host or address of the HTTP API; empty listens on all interfaces."
+    )
+    http_listen_port: Port = Field(default=3200, description="Port of the HTTP API; 0 picks a free one.")
+    grpc_listen_address: str = Field(
+        default="", description="Host or address of the gRPC query API; empty listens on all interfaces."
+    )
+    grpc_listen_port: Port = Field(default=9095, description="Port of the gRPC query API; 0 picks a free one.")
+    http_tls_config: ListenTls = Field(
+        default=ListenTls(), description="TLS of the HTTP API; off without a certificate."
+    )
+    grpc_tls_config: ListenTls = Field(
+        default=ListenTls(), description="TLS of the gRPC query API; off without a certificate."
+    )
+    tls_min_version: Literal["", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"] = Field(
+        default="",
+        description="Oldest TLS version accepted on both listeners; empty means TLS 1.2, older clients need an older one.",
+    )
+    graceful_shutdown_timeout: Duration = Field(
+        default=timedelta(seconds=30),
+        description="How long running queries may finish after a stop signal; more loses fewer answers, less stops sooner.",
+    )
+    http_server_read_timeout: Duration = Field(
+        default=timedelta(seconds=30),
+        description="How long a request may take to arrive; more suits slow links, less frees stuck connections sooner.",
+    )
+    http_server_write_timeout: Duration = Field(
+        default=timedelta(seconds=30),
+        description="How long an answer may take to compute and send; more allows heavier queries.",
+    )
+    http_server_idle_timeout: Duration = Field(
+        default=timedelta(minutes=2),
+        description="How long an unused keep-alive connection stays open; more saves handshakes, less frees sockets.",
+    )
+    grpc_server_max_recv_msg_size: ByteSize = Field(
+        default=16_777_216,
+        description="Largest gRPC request in bytes; more takes larger queries and more memory for each.",
+    )
+    grpc_server_max_send_msg_size: ByteSize = Field(
+        default=16_777_216,
+        description="Largest gRPC answer message in bytes; more lets larger traces through in one message.",
+    )
+    grpc_server_max_concurrent_streams: Count = Field(
+        default=100,
+        description="Streams that one gRPC connection may have open; more lets one client ask more at a time.",
+    )
+    grpc_server_max_connection_idle: Duration = Field(
+        default=timedelta(0), description="Close a gRPC connection after this time without a call; 0 never does."
+    )
+    grpc_server_max_connection_age: Duration = Field(
+        default=timedelta(0),
+        description="Close a gRPC connection of this age, so that clients spread anew; 0 never does.",
+    )
+    grpc_server_max_connection_age_grace: Duration = Field(
+        default=timedelta(0),
+        description="Time for running calls after `grpc_server_max_connection_age`; 0 waits for them all.",
+    )
+    grpc_server_keepalive_time: Duration = Field(
+        default=timedelta(hours=2),
+        description="Ping a silent gRPC client after this time; less notices dead peers sooner.",
+    )
+    grpc_server_keepalive_timeout: Duration = Field(
+        default=timedelta(seconds=20),
+        description="Close the gRPC connection when a ping is not answered for this time.",
+    )
+    grpc_server_min_time_between_pings: Duration = Field(
+        default=timedelta(seconds=10),
+        description="Clients that ping more often than this are disconnected; less allows more pings.",
+    )
+    grpc_server_ping_without_stream_allowed: Switch = Field(
+        default=True, description="Whether gRPC clients may ping while they have no call open."
+    )
+    log_level: Literal["debug", "info", "warn", "error"] = Field(
+        default="info", description="Least severe messages that are logged; debug says most, error least."
+    )
+    log_format: Literal["logfmt", "json"] = Field(default="logfmt", description="Form of a log line on standard error.")

@@ -1,1 +1,0 @@
-def x(): return 1
