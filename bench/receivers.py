@@ -44,6 +44,7 @@ class GroupCommitter:
 
     def __init__(self) -> None:
         self._waiting: list[asyncio.Future[Accepted]] = []
+        self.kept: list[object] = []  # servers that nothing else holds on to
 
     async def submit(self, tenant: str, body: bytes) -> Accepted:
         loop = asyncio.get_running_loop()
@@ -84,6 +85,7 @@ async def serve_grpc_aio(committer: GroupCommitter) -> int:
     server.add_generic_rpc_handlers((_generic(export),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    committer.kept.append(server)
     return port
 
 
@@ -98,6 +100,7 @@ async def serve_grpc_threads(committer: GroupCommitter) -> int:
     server.add_generic_rpc_handlers((_generic(export),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    committer.kept.append(server)
     return port
 
 
@@ -130,6 +133,7 @@ async def serve_grpclib(committer: GroupCommitter) -> int:
 
     server = Server([Traces()], codec=RawCodec())
     await server.start("127.0.0.1", 0)
+    committer.kept.append(server)
     return server._server.sockets[0].getsockname()[1]
 
 
@@ -155,7 +159,7 @@ async def serve_h2corn(committer: GroupCommitter) -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = h2corn.Server(application, h2corn.Config(bind=f"127.0.0.1:{port}", grpc=True, access_log=False))
-    application.task = asyncio.create_task(server.serve())
+    committer.kept.append(asyncio.create_task(server.serve()))
     await asyncio.sleep(1)
     return port
 

@@ -24,9 +24,7 @@ def _with_hex_ids(value: Any) -> Any:
         return [_with_hex_ids(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {
-        key: base64.b64decode(item).hex() if _is_id(key) else _with_hex_ids(item) for key, item in value.items()
-    }
+    return {key: base64.b64decode(item).hex() if _is_id(key) else _with_hex_ids(item) for key, item in value.items()}
 
 
 def _is_id(key: str) -> bool:

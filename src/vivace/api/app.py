@@ -61,6 +61,8 @@ class _Application:
             if response is None:
                 status = CLIENT_CLOSED_REQUEST
                 return
+            if match is not None and match.route.is_api:
+                response.headers["Vary"] = "Accept-Encoding"
             status = response.status_code
             await response(scope, receive, send)
         finally:
@@ -98,7 +100,7 @@ async def _unless_disconnected(route: Route, request: Request, receive: Receive)
         await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
         return work.result() if work.done() else None
     finally:
-        for task in (work, watch):
+        for task in (watch,):
             task.cancel()
         await asyncio.gather(work, watch, return_exceptions=True)
 

@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `name` is its label in metrics; `methods` None means any; `is_api` routes have the api timeout."""
+    """One route. `name` is its label in metrics; `methods` None means any; `is_api` routes have the api timeout and Vary."""
 
     path: str
     regex: re.Pattern[str]

@@ -24,7 +24,7 @@ HEAD_SIZE_MAX = 1024 * 1024
 """Bytes of request line and headers, as Go's server allows; a TraceQL query of 128 KiB, percent-encoded, fits."""
 
 CONNECTIONS_MAX = 1000
-"""More are answered 503: some 50 KB each, so 50 MB at most."""
+"""More are answered 503. Dashboards need tens; a client that leaks connections must not take all file descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class HttpServer:
         port: int,
         *,
         tls: TlsFiles | None = None,
-        timeouts: HttpTimeouts = HttpTimeouts(),  # noqa: B008 - frozen
+        timeouts: HttpTimeouts = HttpTimeouts(),
     ) -> None:
         self._host = host
         self._port = port
@@ -71,8 +71,8 @@ class HttpServer:
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=timeouts.idle_seconds,
             timeout_graceful_shutdown=timeouts.stop_seconds,
-            ssl_certfile=tls and str(tls.certificate),
-            ssl_keyfile=tls and str(tls.key),
+            ssl_certfile=str(tls.certificate) if tls else None,
+            ssl_keyfile=str(tls.key) if tls else None,
             ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca else ssl.CERT_NONE,
         )
@@ -133,7 +133,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server, leaving signals to whoever owns the process."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
@@ -157,7 +157,7 @@ def _protocol(header_seconds: float) -> type[HttpToolsProtocol]:
             if self._deadline is not None:  # the head is still not complete after these bytes
                 self._head_size += len(data)
                 if self._head_size > HEAD_SIZE_MAX:
-                    self.transport.close()
+                    self.send_400_response(f"request line and headers are over {HEAD_SIZE_MAX} bytes")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()

@@ -13,7 +13,7 @@ from typing import Literal
 
 from vivace.errors import ConfigError
 
-from .known import KnownKeys, KeyPath
+from .known import KeyPath, KnownKeys
 
 COMMAND_LINE = "command line"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Self
 
@@ -66,7 +67,7 @@ _COMPACTION_HOMES = (("backend_worker", "compaction"), ("backend_scheduler", "pr
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """A pattern of unused.yaml: `*` is any name, `subtree` takes in everything below."""
+    """A pattern of unused.yaml: `*` is any text within a name, `subtree` takes in everything below."""
 
     pattern: KeyPath
     subtree: bool
@@ -81,7 +82,7 @@ class Unused:
         return len(path) < len(self.pattern) and self._agrees(path)
 
     def _agrees(self, path: KeyPath) -> bool:
-        return all(part in ("*", name) for part, name in zip(self.pattern, path, strict=False))
+        return all(fnmatchcase(name, part) for part, name in zip(self.pattern, path, strict=False))
 
     def __str__(self) -> str:
         return ".".join((*self.pattern, "*") if self.subtree else self.pattern)
@@ -131,21 +132,21 @@ class KnownKeys:
         """The known key that was most likely meant: beside the unknown one first, then anywhere with nearly its name."""
         parent, name = path[:-1], path[-1]
         beside = self.below(parent)
-        if close := get_close_matches(name, beside, n=1):
+        elsewhere = [known for known in self._all() if known[:-1] != parent]
+        if close := get_close_matches(name, beside, n=1, cutoff=0.8):
             return (*parent, close[0])
-        everywhere = [known for known in self._all() if known != path]
-        same_name = [known for known in everywhere if known[-1] == name]
-        if same_name:
-            return max(same_name, key=lambda known: len(set(known) & set(path)))
-        texts = {".".join(known): known for known in everywhere}
-        close = get_close_matches(".".join(path), texts, n=1, cutoff=0.8)
-        return texts[close[0]] if close else None
+        if close := get_close_matches(name, {known[-1] for known in elsewhere}, n=1, cutoff=0.8):
+            same_name = [known for known in elsewhere if known[-1] == close[0]]
+            return max(same_name, key=lambda known: (len(set(known) & set(path)), -len(known)))
+        # A mere resemblance counts beside the key only: among all keys every short name resembles some.
+        close = get_close_matches(name, beside, n=1)
+        return (*parent, close[0]) if close else None
 
     def below(self, parent: KeyPath) -> list[str]:
         """Names that may stand directly below a key, used ones first."""
         depth = len(parent)
         names = [path[depth] for path in self._all() if len(path) > depth and path[:depth] == parent]
-        return list(dict.fromkeys(name for name in names if name != "*"))
+        return list(dict.fromkeys(name for name in names if "*" not in name))
 
     def _all(self) -> Iterator[KeyPath]:
         yield from self._used

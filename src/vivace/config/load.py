@@ -58,18 +58,20 @@ def parse(text: str, name: str = "text", overrides: Sequence[Override] = (), not
     data = reader.read_root(Settings)
     flags = _apply(overrides, data)
     problems = reader.problems
-    all_notices = (*reader.notices, *notices)
     settings = Settings()
     try:
-        settings = Settings.model_validate(data | {"notices": all_notices})
+        settings = Settings.model_validate(data)
     except ValidationError as error:
-        # Where the walk found something wrong already, the model's complaint about the same place would repeat it.
-        reported = {problem.key for problem in problems}
+        # Where the walk found something wrong already, the model's complaint about this key or one above would repeat it.
+        reported = [problem.key for problem in problems]
         refused = describe(error, reader.places, flags)
-        problems = problems + [problem for problem in refused if problem.key not in reported]
+        problems = problems + [one for one in refused if not _is_told(one.key, reported)]
     if problems:
         raise config_error(sorted(problems, key=_position))
-    return settings
+    found = [*reader.notices, *notices]
+    if settings.distributor.receivers.otlp is None:
+        found.append("distributor.receivers: no otlp among them, so Vivace takes no spans")
+    return settings.model_copy(update={"notices": tuple(found)})
 
 
 def read_text(path: str | Path) -> str:
@@ -105,6 +107,11 @@ def _scalar(text: str, plain: Any) -> object:
         return plain(text) if plain in (int, float) else text
     except ValueError:
         return text
+
+
+def _is_told(key: str, reported: Sequence[str]) -> bool:
+    """Whether a problem with this key, or with one inside it, is in the list already."""
+    return any(told == key or told.startswith((f"{key}.", f"{key}[")) for told in reported)
 
 
 def _position(problem: Problem) -> tuple[bool, str, int, int]:

@@ -94,9 +94,7 @@ class Reader:
 
     def _section(self, node: Node, section: type[Section], at: At) -> dict[str, Any]:
         if not isinstance(node, MappingNode):
-            self._problem(
-                at, node, f"found {_found(self._document.value(node))}, expected {self._expected_keys(at.known)}"
-            )
+            self._problem(at, node, f"found {_found(self._document.value(node))}, {self._expected_keys(at.known)}")
             return {}
         fields = yaml_fields(section)
         data: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from .units import ByteSize, Count, Duration, Port, Secret, Switch
 
 
 class ListenTls(Section):
-    """Certificates of one listener; TLS is on when a certificate is given. Text wins over no file, never over a file."""
+    """Certificates of one listener, each as text or as a file; TLS is on when a certificate is given."""
 
     cert: str = Field(default="", description="Certificate chain as PEM text; empty leaves TLS to `cert_file`.")
     key: Secret | None = Field(default=None, description="Private key as PEM text; belongs to `cert`.")
@@ -42,6 +42,9 @@ class ListenTls(Section):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> ListenTls:
+        for name in ("cert", "key", "client_ca"):
+            if getattr(self, name) and getattr(self, f"{name}_file"):
+                raise ValueError(f"found {name} and {name}_file, expected one of them")
         if bool(self.cert or self.cert_file) != bool(self.key or self.key_file):
             raise ValueError("found a certificate without its key or a key without its certificate, expected both")
         return self

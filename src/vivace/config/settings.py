@@ -39,7 +39,7 @@ _CLUSTER_TARGETS = (
 
 
 class Settings(Section):
-    """All settings. `notices` are the lines to log at start: keys and flags that were given and have no effect."""
+    """What holds for the whole process."""
 
     target: Literal["all", "scalable-single-binary", "all-3.0"] = Field(
         default="all", description="Parts to run; every value runs all of them in one process."
@@ -66,7 +66,9 @@ class Settings(Section):
     querier: Querier = Field(default=Querier(), description="How queries run.")
     metrics_generator: MetricsGenerator = Field(default=MetricsGenerator(), description="Series made of spans.")
     overrides: Overrides = Field(default=Overrides(), description="Limits for everyone and for single tenants.")
-    notices: tuple[str, ...] = Field(default=(), exclude=True, description="Lines to log at start; not a key.")
+    notices: tuple[str, ...] = Field(
+        default=(), exclude=True, description="Lines to log at start, for keys and flags without effect; not a key."
+    )
 
     @field_validator("target", mode="before")
     @classmethod

@@ -196,13 +196,17 @@ class TracesApplication:
             accepted = await self._committer.submit(tenant, request)
         except _Gone:
             raise
+        except asyncio.CancelledError:
+            # Only stop() cancels, when its grace is over. The sender learns that it should send again.
+            refusal = refusal_of(UnavailableError("the server is stopping, send again"))
         except Exception as error:
             refusal = refusal_of(error)
-            body = refusal.status_json() if is_json else refusal.status()
-            return refusal.http_status, body, refusal.retry_after_seconds
+        else:
+            return 200, accepted_json(accepted) if is_json else accepted_bytes(accepted), None
         finally:
             charge.release()
-        return 200, accepted_json(accepted) if is_json else accepted_bytes(accepted), None
+        body = refusal.status_json() if is_json else refusal.status()
+        return refusal.http_status, body, refusal.retry_after_seconds
 
     async def _read(self, headers: dict[bytes, bytes], charge: _Charge, receive: Receive) -> bytes:
         """The whole body, decompressed.

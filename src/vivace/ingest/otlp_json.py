@@ -24,7 +24,7 @@ import orjson
 from vivace.errors import RequestError
 
 # The protobuf library's own limit on nested messages: what passes here can be parsed there. An attribute value may thus
-# hold about 46 arrays or 31 maps inside each other. orjson refuses JSON beyond 254 levels before we recurse at all.
+# hold about 46 arrays or 31 maps inside each other. orjson itself stops at 1,024 levels of JSON.
 MESSAGE_DEPTH_MAX = 100
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5

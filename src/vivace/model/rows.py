@@ -14,8 +14,8 @@ from vivace.model.batch import CHILD_COLUMNS, COLUMNS, Events, Links, SpanBatch
 Rows = NDArray[np.integer]
 T = TypeVar("T", Events, Links)
 
-IDENTITY_COLUMNS = tuple(name for name in COLUMNS if name != "size")
-"""What makes two spans the same; `size` is how they were encoded, not what they are."""
+IDENTITY_COLUMNS = tuple(name for name in COLUMNS if name not in ("size", "resource", "scope"))
+"""What makes two spans the same, beside what their resource and scope hold; `size` is only how they were encoded."""
 
 
 def take(batch: SpanBatch, rows: Rows) -> SpanBatch:
@@ -66,7 +66,13 @@ def signatures(batch: SpanBatch) -> U64:
 
     Only numbers from one dictionary can be compared.
     """
-    total = np.zeros(len(batch), np.uint64)
+    resources, scopes = batch.dictionary.resources, batch.dictionary.scopes
+    resource = _mix(resources.schema_url.astype(np.uint64) << np.uint64(32) | resources.dropped_attributes_count)
+    resource += _attribute_sums(resources.attributes, len(resources))
+    scope = _mix(scopes.name.astype(np.uint64) << np.uint64(32) | scopes.version)
+    scope = _mix(scope ^ (scopes.schema_url.astype(np.uint64) << np.uint64(32) | scopes.dropped_attributes_count))
+    scope += _attribute_sums(scopes.attributes, len(scopes))
+    total = _mix(resource[batch.resource] ^ _mix(scope[batch.scope]))
     for name in IDENTITY_COLUMNS:
         total = _mix(total ^ getattr(batch, name).astype(np.uint64))
     total += _attribute_sums(batch.attributes, len(batch))

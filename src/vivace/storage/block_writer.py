@@ -39,7 +39,7 @@ from vivace.storage.lanes import (
 from vivace.storage.layout import Key, KeyStats
 from vivace.storage.trace_table import trace_columns
 
-COMPRESSION, COMPRESSION_LEVEL = "zstd", 3
+COMPRESSION, COMPRESSION_LEVEL = "zstd", 1
 
 PLAIN_BYTES_TYPES = {ValueType.INT: pa.int64(), ValueType.DOUBLE: pa.float64(), ValueType.BOOL: pa.bool_()}
 
@@ -95,6 +95,7 @@ class TableFile:
                 column_encoding={n: "DELTA_BINARY_PACKED" for n in table.column_names if n in DELTA_COLUMNS},
                 write_page_index=True,
                 data_page_version="2.0",
+                store_schema=False,
             )
         if row_count or not self.rows:
             self._writer.write_table(table, row_group_size=max(row_count, 1))
@@ -215,7 +216,7 @@ class BlockWriter:
             self._links.append(fixed, len(links), links.attributes, dictionary)
 
     def finish(
-        self, *, tenant: str, wal_until: int, level: int, created_unix_nano: int
+        self, *, tenant: str, wal_until: int, level: int, created_unix_nano: int, replaces: tuple[str, ...] = ()
     ) -> tuple[Path, layout.BlockMeta]:
         """Write what is left, fsync all, rename into place: (directory, meta)."""
         if not self._row_groups:
@@ -241,6 +242,7 @@ class BlockWriter:
             wal_until=wal_until,
             level=level,
             keys=tuple(keys),
+            replaces=replaces,
             files={n: (self._path / n).stat().st_size for n in layout.DATA_FILES if (self._path / n).exists()},
         )
         (self._path / layout.META).write_bytes(meta.to_json())

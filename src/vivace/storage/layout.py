@@ -88,6 +88,7 @@ class BlockMeta:
                 here, so replay leaves them out
     row_groups  spans in each row group of spans.parquet
     level       0 = cut from the head, n = merged n times
+    replaces    ids of the blocks that this one was merged from
     files       size in bytes by file name
     """
 
@@ -104,6 +105,7 @@ class BlockMeta:
     wal_until: int
     level: int
     keys: tuple[KeyStats, ...]
+    replaces: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -142,7 +144,12 @@ def read_meta(directory: Path) -> BlockMeta:
             )
             for k in document.pop("keys")
         )
-        meta = BlockMeta(keys=keys, row_groups=tuple(document.pop("row_groups")), **document)
+        meta = BlockMeta(
+            keys=keys,
+            row_groups=tuple(document.pop("row_groups")),
+            replaces=tuple(document.pop("replaces")),
+            **document,
+        )
     except (KeyError, TypeError, ValueError) as e:
         raise CorruptionError(path, offset=0, expected="the keys of a block's meta", found=repr(e)) from e
     for name, size in meta.files.items():

@@ -1,0 +1,162 @@
+"""The block catalog: which blocks there are, who reads them, and what happened to the bad ones.
+
+Rule 1  a block is listed when its rename is durable, and from then on complete.
+Rule 2  a reader pins the blocks of its snapshot; a deleted block leaves the list at once, its files when the last pin
+        goes. A crash in between is finished at the next start (`.deleted`, `.tmp`).
+Rule 3  a damaged block is moved to `.quarantine/` with a report in the log, never deleted, never fatal.
+Rule 4  directories that are not ours (another server's blocks) are left alone and said once.
+
+A merged block names the blocks it replaces: a start after a crash between the rename and their deletion drops them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vivace.errors import CorruptionError
+from vivace.storage import layout
+from vivace.storage.block_reader import Block
+from vivace.storage.block_writer import fsync_path
+from vivace.storage.layout import BlockMeta, read_meta
+
+QUARANTINE = ".quarantine"
+DELETED, TEMPORARY = ".deleted", ".tmp"
+
+
+class Catalog:
+    """Blocks of all tenants below one directory. Thread-safe."""
+
+    def __init__(
+        self, directory: Path, *, on_quarantine: Callable[[], None], log: logging.Logger | None = None
+    ) -> None:
+        self.directory = directory
+        self._on_quarantine = on_quarantine
+        self._log = log or logging.getLogger(__name__)
+        self._lock = threading.Lock()
+        self._blocks: dict[str, dict[str, Block]] = {}
+        self._pins: dict[str, int] = {}
+        self._doomed: dict[str, Path] = {}
+
+    def open(self) -> None:
+        """Read what is there. Raises OSError only when the directory itself cannot be made or listed."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        foreign = 0
+        for tenant_directory in sorted(p for p in self.directory.iterdir() if p.is_dir() and p.name != QUARANTINE):
+            for path in sorted(p for p in tenant_directory.iterdir() if p.is_dir()):
+                if path.suffix in (DELETED, TEMPORARY):
+                    shutil.rmtree(path, ignore_errors=True)
+                elif _is_ours(path):
+                    self._open_block(path)
+                else:
+                    foreign += 1
+        if foreign:
+            self._log.warning(
+                "%d directories below %s are not Vivace blocks (Tempo's, perhaps): left alone, not searched, "
+                "counted as disk use; delete them when they are no longer wanted",
+                foreign,
+                self.directory,
+            )
+        for blocks in self._blocks.values():
+            for replaced in {r for b in blocks.values() for r in b.meta.replaces} & blocks.keys():
+                self.remove([blocks[replaced]])
+
+    def _open_block(self, path: Path) -> None:
+        try:
+            block = Block(path, read_meta(path))
+        except (CorruptionError, OSError) as e:
+            self._set_aside(path, e)
+            return
+        self._blocks.setdefault(block.meta.tenant, {})[block.meta.id] = block
+
+    def add(self, directory: Path, meta: BlockMeta, replaces: Sequence[Block] = ()) -> Block:
+        """List a new block, and in the same step drop those that it replaces."""
+        block = Block(directory, meta)
+        with self._lock:
+            self._blocks.setdefault(meta.tenant, {})[meta.id] = block
+            for old in replaces:
+                self._unlist(old)
+        self._sweep()
+        return block
+
+    def remove(self, blocks: Sequence[Block]) -> None:
+        """Delete blocks; their files go when nobody reads them any more."""
+        with self._lock:
+            for block in blocks:
+                self._unlist(block)
+        self._sweep()
+
+    def quarantine(self, block: Block, error: CorruptionError) -> None:
+        """Take a block that turned out to be damaged out of service and keep its files aside."""
+        with self._lock:
+            listed = self._blocks.get(block.meta.tenant, {}).pop(block.meta.id, None)
+        if listed is not None:
+            self._set_aside(block.directory, error)
+
+    def tenants(self) -> list[str]:
+        with self._lock:
+            return sorted(t for t, blocks in self._blocks.items() if blocks)
+
+    def blocks(self, tenant: str | None = None) -> list[Block]:
+        """Blocks of one tenant or of all, newest first, unpinned: for figures and policy, not for reading rows."""
+        with self._lock:
+            chosen = self._blocks.values() if tenant is None else [self._blocks.get(tenant, {})]
+            found = [b for blocks in chosen for b in blocks.values()]
+        return sorted(found, key=lambda b: (b.meta.end_time_unix_nano, b.meta.id), reverse=True)
+
+    @contextmanager
+    def pinned(self, tenant: str) -> Iterator[list[Block]]:
+        """Blocks of a tenant, newest first, whose files stay while the context is open."""
+        with self._lock:
+            found = list(self._blocks.get(tenant, {}).values())
+            for block in found:
+                self._pins[block.meta.id] = self._pins.get(block.meta.id, 0) + 1
+        try:
+            yield sorted(found, key=lambda b: (b.meta.end_time_unix_nano, b.meta.id), reverse=True)
+        finally:
+            with self._lock:
+                for block in found:
+                    self._pins[block.meta.id] -= 1
+                    if not self._pins[block.meta.id]:
+                        del self._pins[block.meta.id]
+            self._sweep()
+
+    def _unlist(self, block: Block) -> None:
+        if self._blocks.get(block.meta.tenant, {}).pop(block.meta.id, None) is not None:
+            self._doomed[block.meta.id] = block.directory
+
+    def _sweep(self) -> None:
+        with self._lock:
+            free = [i for i in self._doomed if i not in self._pins]
+            paths = [self._doomed.pop(i) for i in free]
+        for path in paths:
+            self._delete(path)
+
+    def _delete(self, path: Path) -> None:
+        grave = path.with_name(path.name + DELETED)
+        try:
+            os.rename(path, grave)
+            fsync_path(path.parent)
+            shutil.rmtree(grave)
+        except OSError as e:
+            self._log.error("cannot delete block %s: %s; the next start tries again", path, e)
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        target = self.directory / QUARANTINE / f"{path.parent.name}-{path.name}"
+        self._on_quarantine()
+        try:
+            target.parent.mkdir(exist_ok=True)
+            os.rename(path, target)
+            self._log.error("damaged block moved to %s: %s", target, error)
+        except OSError as e:
+            self._log.error("damaged block %s cannot be moved aside (%s): %s", path, e, error)
+
+
+def _is_ours(path: Path) -> bool:
+    """Any file of our names will do: a block without a readable meta is damaged, not foreign."""
+    return any((path / name).exists() for name in (layout.SPANS, layout.INDEX))
