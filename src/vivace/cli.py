@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the configuration cannot be used, 2 the command line canno
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: Settings) -> int:
+    # numpy's BLAS would start a thread a core and spin; nothing here multiplies matrices. Read at import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here: -version and -config.verify need none of the libraries behind the service.
     from vivace.service import run
 

@@ -148,6 +148,11 @@ def test_an_unknown_key_is_an_error_with_the_nearest_real_one(text: str, key: st
     assert (error.key, error.place) == (key, f"tempo.yaml:{place}")
 
 
+# Each list holds the one before it ten times: a million nodes in seven lines.
+DOUBLING = "a0: &a0 [x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 7)
+)
+
 WRONG = [  # text, what the message says after the place
     ("server: {http_listen_port: x}", "server.http_listen_port at tempo.yaml:1:28: found 'x', expected a whole number"),
     ("server: {http_listen_port: 70000}", "found 70000, expected 65535 or less"),
@@ -180,6 +185,7 @@ WRONG = [  # text, what the message says after the place
     ("a: 1\na: 2", "duplicate key a at tempo.yaml:2:1, already set in line 1"),
     ("a: [", "cannot read tempo.yaml:1:5 as YAML: while parsing a flow node"),
     ("a: &a {b: *a}", "aliases without end"),
+    (DOUBLING, "aliases without end"),
     ("- 1", "the file at tempo.yaml:1:1: found a list, expected keys such as target"),
     ("a: 1\n---\nb: 2", "expected a single document"),
     ("? [x]\n: 1", "found a list or map as a key at tempo.yaml:1:3"),
@@ -293,6 +299,18 @@ def test_yaml_conveniences() -> None:
     assert generator.registry.external_labels == {"version": "1.10", "on": "yes", "day": "2024-01-01"}
     assert generator.processor.service_graphs.histogram_buckets == (1.0, 2.0)
     assert generator.processor.service_graphs.dimensions == ("b",)
+
+
+def test_policy_values_keep_their_yaml_type_and_dates_are_text() -> None:
+    policy = "{include: {match_type: strict, attributes: [%s]}}"
+    values = ["1", "1.5", "true", "a", "2024-01-01"]
+    attributes = ", ".join(f"{{key: span.x, value: {value}}}" for value in values)
+    settings = parse(
+        f"metrics_generator: {{processor: {{span_metrics: {{filter_policies: [{policy % attributes}]}}}}}}"
+    )
+    include = settings.metrics_generator.processor.span_metrics.filter_policies[0].include
+    assert include is not None
+    assert [repr(attribute.value) for attribute in include.attributes] == ["1", "1.5", "True", "'a'", "'2024-01-01'"]
 
 
 def test_compactor_holds_over_the_places_of_tempo_3() -> None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import zlib
 from collections.abc import AsyncIterator
 
 import grpc
 import ngh2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from receiver_doubles import MemoryCommitter, run, serving, until
 
 from vivace.errors import ConfigError, DecodeError, DiskFullError, LimitError, RequestError, UnavailableError
 from vivace.ingest import otlp_grpc
 from vivace.ingest.accept import Accepted
+from vivace.ingest.grpc_connection import UnaryConnection
 from vivace.ingest.otlp_grpc import EXPORT_PATH, GrpcOptions, GrpcReceiver, Keepalive
 from vivace.model.proto.otlp_pb2 import ExportTraceServiceResponse
 from vivace.model.proto.status_pb2 import RetryInfo, Status
@@ -446,6 +450,77 @@ def test_not_http2_is_cut_off_and_harms_nobody(data: bytes) -> None:
             await export(b"x")
 
     run(scenario())
+
+
+class DeadTransport(asyncio.Transport):
+    """Takes what is written and never sends it."""
+
+    closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def client_bytes() -> bytes:
+    """What a client sends for three calls: one as usual, one compressed in pieces, one that it resets."""
+    client = ngh2.Connection(ngh2.Role.CLIENT)
+    client.initiate_connection()
+    sent = b""
+    for end, payload in ((True, framed(b"abc")), (True, framed(zlib.compress(bytes(3000)), 1)), (False, b"\0\0")):
+        headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"x"), (b":path", EXPORT_PATH)]
+        headers += [(b"content-type", b"application/grpc"), (b"grpc-encoding", b"deflate")]
+        stream_id = client.send_request(headers)
+        for start in range(0, len(payload), 7):
+            client.send_data(stream_id, payload[start : start + 7], end_stream=False)
+            sent += client.data_to_send()
+        if end:
+            client.end_stream(stream_id)
+        else:
+            client.reset_stream(stream_id)
+        sent += client.data_to_send()
+    return sent
+
+
+CLIENT_BYTES = client_bytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(CLIENT_BYTES) - 1), st.binary(max_size=12)), max_size=4),
+    cuts=st.lists(st.integers(0, len(CLIENT_BYTES)), max_size=5),
+)
+def test_no_bytes_break_a_connection_or_leak(changes: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    """A client's bytes, altered and cut at will: nothing is raised, and all bytes are given back at the end."""
+    data = CLIENT_BYTES
+    for place, replacement in changes:
+        data = data[:place] + replacement + data[place + len(replacement) :]
+
+    async def scenario() -> None:
+        receiver = receiver_of(MemoryCommitter(Accepted(1)))
+        receiver.loop = asyncio.get_running_loop()
+        connection = UnaryConnection(receiver)
+        transport = DeadTransport()
+        connection.connection_made(transport)
+        bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+        for start, end in itertools.pairwise(bounds):
+            if not transport.closing:
+                connection.data_received(data[start:end])
+            await asyncio.sleep(0)
+        while receiver._answers:
+            await asyncio.gather(*receiver._answers)
+        connection.connection_lost(None)
+        assert receiver.budget.held_bytes == 0
+        assert connection.calls == {}
+
+    asyncio.run(scenario())
 
 
 def test_a_client_that_goes_away_or_resets_gives_its_bytes_back() -> None:

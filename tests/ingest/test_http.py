@@ -359,7 +359,9 @@ def test_not_http_is_400() -> None:
 
 def test_many_connections_at_once() -> None:
     """Raw clients: a client library would take longer than the receiver."""
-    request = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\n"
+    request = (
+        b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 5000\r\n\r\n"
+    )
 
     async def one(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -375,6 +377,19 @@ def test_many_connections_at_once() -> None:
         async with serving(receiver_of(committer)) as port:
             await asyncio.gather(*(one(port) for _ in range(50)))
         assert committer.bodies == [bytes(5000)] * 300
+
+    run(scenario())
+
+
+def test_connections_are_counted() -> None:
+    async def scenario() -> None:
+        receiver = receiver_of(MemoryCommitter(), HttpOptions(max_connections=1))
+        async with client_of(receiver) as first, plain_client(receiver.port) as second:
+            assert (await first.post("/v1/traces", headers=PROTOBUF)).status_code == 200
+            assert (await second.post("/v1/traces", headers=PROTOBUF)).status_code == 503
+            await second.aclose()
+            await until(lambda: len(receiver._state.connections) == 1)
+            assert (await first.post("/v1/traces", headers=PROTOBUF)).status_code == 200
 
     run(scenario())
 

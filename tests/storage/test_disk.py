@@ -179,6 +179,8 @@ def test_unreadable_directories_are_counted(tmp_path: Path, monkeypatch: pytest.
     budget = budget_of(tmp_path)
     with pytest.raises(StorageError, match=r"cannot list .*wal: Input/output error; check the device"):
         budget.rescan()
+    with pytest.raises(StorageError):
+        budget.rescan()
     budget = DiskBudget(tmp_path, {"blocks": tmp_path / "blocks"}, cap=0.5, floor=0.1, statvfs=FakeDevice().statvfs)
     assert budget.rescan()
     assert budget.figures(0.0).unreadable_directories == 1
@@ -257,9 +259,9 @@ def test_time_to_full_follows_the_nearer_limit(tmp_path: Path) -> None:
     budget.add("blocks", 20 * GB)
     assert budget.time_to_full_seconds(0.0) is None, "nothing known"
     budget.sample(0.0)
-    assert budget.time_to_full_seconds(299.0) is None, "too short a look"
     assert budget.time_to_full_seconds(600.0) is None, "no growth"
     budget.add("blocks", 1 * GB)
+    assert budget.time_to_full_seconds(299.0) is None, "too short a look"
     assert budget.time_to_full_seconds(600.0) == pytest.approx(29 * 600), "29 GB to the cap at 1 GB in 600 s"
     device.free_bytes = 66 * GB  # others write as well: 4 GB in 600 s, 56 GB to the floor
     assert budget.time_to_full_seconds(600.0) == pytest.approx(56 / 4 * 600)
@@ -272,13 +274,13 @@ def test_time_to_full_follows_the_nearer_limit(tmp_path: Path) -> None:
 
 def test_the_forecast_looks_back_one_hour_and_holds_a_bounded_number_of_samples(tmp_path: Path) -> None:
     device = FakeDevice(free_bytes=100 * GB)
-    budget = budget_of(tmp_path, device)
-    for second in range(0, 7201, 5):  # 10 MB/s for an hour, then 1 MB/s
+    budget = budget_of(tmp_path, device, cap=0.8)
+    for second in range(0, 7201, 5):  # 10 MB/s for an hour and a half, then 1 MB/s
         budget.sample(float(second))
-        budget.add("blocks", 5 * (10 if second < 3600 else 1) * MB)
+        budget.add("blocks", 5 * (10 if second < 5400 else 1) * MB)
     assert len(budget._samples) == disk.SAMPLES_MAX
-    room = 50 * GB - budget.used_bytes()
-    assert budget.time_to_full_seconds(7200.0) == pytest.approx(room / MB, rel=0.02)
+    room = 80 * GB - budget.used_bytes()
+    assert budget.time_to_full_seconds(7200.0) == pytest.approx(room / (5.5 * MB), rel=0.02)
     assert budget.time_to_full_seconds(20_000.0) is None, "all samples are too old"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vivace.storage.retention import Retention, doomed_blocks
@@ -110,6 +110,7 @@ BLOCKS = st.lists(
 )
 
 
+@settings(derandomize=True, deadline=None)
 @given(blocks=BLOCKS, over=st.integers(-100, 6000))
 def test_enough_goes_and_no_more(blocks: list[FakeBlock], over: int) -> None:
     doomed = doomed_blocks(blocks, TENANTS, now_unix_nano=NOW, bytes_over_cap=over)

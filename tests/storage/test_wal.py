@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from vivace.errors import DiskFullError, InvariantError, StorageError
 from vivace.storage import wal as wal_module
 from vivace.storage.wal import ReplayReport, Wal, WalRecord
 from vivace.storage.wal_segment import RECORD_HEADER, SEGMENT_HEADER, encode_group, encode_segment_header, segment_path
-from vivace.storage.wal_writer import SystemFileOps
+from vivace.storage.wal_writer import RESERVE_BYTES, SystemFileOps
 
 RECORDS = [("acme", b"first"), ("", b""), ("tenant-\N{SNOWMAN}", bytes(range(256))), ("acme", b"last one")]
 
@@ -156,6 +157,19 @@ def test_truncate_before_deletes_whole_segments_only(tmp_path: Path) -> None:
     assert [record.sequence for record in replayed(tmp_path)[0]] == list(range(4, 10))
 
 
+def test_rotate_makes_the_records_so_far_deletable(tmp_path: Path) -> None:
+    wal, _ = open_wal(tmp_path)
+    wal.rotate()
+    wal.append(RECORDS)
+    wal.rotate()
+    wal.rotate()
+    wal.append([("t", b"newer")])
+    assert [int(path.stem) for path in segments(tmp_path)] == [0, 4]
+    wal.truncate_before(4)
+    assert wal.first_sequence == 4
+    wal.close()
+
+
 def test_the_count_survives_an_emptied_log(tmp_path: Path) -> None:
     wal, _ = open_wal(tmp_path)
     wal.append(RECORDS)
@@ -176,6 +190,9 @@ def test_no_sequence_below_the_given_minimum(tmp_path: Path) -> None:
     wal, records = open_wal(tmp_path, sequence_min=5)
     assert records == as_records(RECORDS, 1000)
     assert wal.next_sequence == 1004
+    wal.close()
+    wal, _ = open_wal(tmp_path, sequence_min=2000)
+    assert wal.append(RECORDS) == range(2000, 2004)
     wal.close()
 
 
@@ -358,10 +375,14 @@ class FaultyFileOps(SystemFileOps):
 
     def __init__(self, errno_code: int) -> None:
         self.failing: set[str] = set()
+        self.failing_once: set[str] = set()
+        self.calls: list[str] = []
         self._errno_code = errno_code
 
     def _fail(self, call: str) -> None:
-        if call in self.failing:
+        self.calls.append(call)
+        if call in self.failing or call in self.failing_once:
+            self.failing_once.discard(call)
             raise OSError(self._errno_code, os.strerror(self._errno_code))
 
     def write(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
@@ -384,6 +405,23 @@ class FaultyFileOps(SystemFileOps):
         super().truncate(fd, length)
 
 
+def died(directory: Path) -> Path:
+    """The files as a process leaves them that dies now."""
+    return shutil.copytree(directory, directory.with_name("died"))
+
+
+def test_reserved_room_left_by_a_crash_is_no_torn_tail(tmp_path: Path) -> None:
+    wal, _ = open_wal(tmp_path / "log")
+    wal.append(RECORDS)
+    left = died(tmp_path / "log")
+    wal.close()
+    assert segments(left)[0].stat().st_size > RESERVE_BYTES
+    records, report = replayed(left)
+    assert records == as_records(RECORDS)
+    assert report.torn_tails == 0
+    assert segments(left)[0].stat().st_size == record_ends(RECORDS)[-1], "given back"
+
+
 @pytest.mark.parametrize("earlier", [0, 1], ids=["first group", "later group"])
 @pytest.mark.parametrize("healed", [True, False], ids=["device recovers", "process dies"])
 @pytest.mark.parametrize(
@@ -394,7 +432,6 @@ class FaultyFileOps(SystemFileOps):
         ({"write"}, errno.EIO, StorageError),
         ({"sync"}, errno.EIO, StorageError),
         ({"sync"}, errno.ENOSPC, DiskFullError),
-        ({"truncate", "write"}, errno.EIO, StorageError),
         ({"write", "sync"}, errno.EIO, StorageError),
     ],
 )
@@ -402,7 +439,7 @@ def test_a_group_whose_append_raised_is_gone(
     tmp_path: Path, failing: set[str], code: int, error_type: type[StorageError], healed: bool, earlier: int
 ) -> None:
     files = FaultyFileOps(code)
-    wal, _ = open_wal(tmp_path, files=files)
+    wal, _ = open_wal(tmp_path / "log", files=files)
     if earlier:
         wal.append(RECORDS)
     else:
@@ -415,11 +452,15 @@ def test_a_group_whose_append_raised_is_gone(
             wal.append([("refused", b"small"), ("refused", b"group" * 100)])
     files.failing = set()
     kept = as_records(RECORDS) if earlier else []
+    place = tmp_path / "log"
     if healed:
         assert wal.append([("t", b"next")]) == range(start, start + 1)
         kept += [WalRecord(start, "t", b"next")]
+        assert wal.bytes_on_disk == sum(path.stat().st_size for path in segments(place))
+    else:
+        place = died(place)
     wal.close()
-    records, report = replayed(tmp_path)
+    records, report = replayed(place)
     assert records == kept
     assert (report.broken_records, report.missing_sequences) == (0, 0)
 
@@ -439,6 +480,72 @@ def test_a_refused_group_that_could_not_be_cut_is_void_once_its_successor_exists
         records, report = replayed(tmp_path)
         assert records == as_records([*RECORDS, ("t", b"next")])
         assert (report.broken_records, report.missing_sequences) == (0, 0)
+
+
+def test_the_successor_of_a_sealed_segment_begins_at_once(tmp_path: Path) -> None:
+    files = FaultyFileOps(errno.EIO)
+    wal, _ = open_wal(tmp_path / "log", files=files)
+    wal.append(RECORDS)
+    files.failing_once = {"sync", "truncate"}
+    with pytest.raises(StorageError):
+        wal.append([("refused", b"but whole in the file")])
+    assert replayed(died(tmp_path / "log"))[0] == as_records(RECORDS)
+    wal.close()
+
+
+@pytest.mark.parametrize(
+    ("failing", "segments_after"), [({"write"}, 1), ({"sync"}, 2), ({"write", "truncate"}, 2), ({"write", "sync"}, 2)]
+)
+def test_only_a_segment_in_doubt_is_left(tmp_path: Path, failing: set[str], segments_after: int) -> None:
+    files = FaultyFileOps(errno.EIO)
+    wal, _ = open_wal(tmp_path, files=files)
+    wal.append(RECORDS)
+    files.failing = failing
+    with pytest.raises(StorageError):
+        wal.append(RECORDS)
+    files.failing = set()
+    wal.append(RECORDS)
+    wal.close()
+    assert len(segments(tmp_path)) == segments_after
+
+
+def test_a_segment_is_not_trusted_after_one_failed_sync(tmp_path: Path) -> None:
+    files = FaultyFileOps(errno.EIO)
+    wal, _ = open_wal(tmp_path, files=files)
+    wal.append(RECORDS)
+    files.failing_once = {"sync"}
+    with pytest.raises(StorageError):
+        wal.append(RECORDS)
+    wal.append(RECORDS)
+    wal.close()
+    assert len(segments(tmp_path)) == 2
+    assert replayed(tmp_path)[0] == as_records(RECORDS * 2)
+
+
+def test_a_cut_is_durable_before_the_error_is_told(tmp_path: Path) -> None:
+    files = FaultyFileOps(errno.ENOSPC)
+    wal, _ = open_wal(tmp_path, files=files)
+    wal.append(RECORDS)
+    files.calls.clear()
+    files.failing = {"write"}
+    with pytest.raises(DiskFullError):
+        wal.append(RECORDS)
+    assert files.calls == ["write", "truncate", "sync"]
+    wal.close()
+
+
+def test_truncation_keeps_the_last_segment_where_there_is_no_room_for_an_empty_one(tmp_path: Path) -> None:
+    files = FaultyFileOps(errno.ENOSPC)
+    wal, _ = open_wal(tmp_path, files=files, segment_bytes_max=1)
+    wal.append(RECORDS)
+    wal.append(RECORDS)
+    files.failing = {"write"}
+    assert wal.truncate_before(8) > 0
+    assert wal.first_sequence == 4
+    files.failing = set()
+    wal.truncate_before(8)
+    assert wal.first_sequence == 8
+    wal.close()
 
 
 def test_without_reservation_the_log_still_works(tmp_path: Path) -> None:

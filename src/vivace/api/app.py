@@ -100,7 +100,7 @@ async def _unless_disconnected(route: Route, request: Request, receive: Receive)
         await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
         return work.result() if work.done() else None
     finally:
-        for task in (watch,):
+        for task in (work, watch):
             task.cancel()
         await asyncio.gather(work, watch, return_exceptions=True)
 

@@ -6,6 +6,7 @@ v2 wraps it with metrics and status and always answers 200: an empty trace is "n
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -75,10 +76,12 @@ class TraceRoutes:
         start, end = time_range(request)
         label = telemetry.tenant_label(tenant)
         begun = time.perf_counter()
-        result = "canceled"
+        result = "completed"
         try:
             found = await self.deps.lookup.trace(tenant, trace_id, start, end, mode)
-            result = "completed"
+        except asyncio.CancelledError:
+            result = "canceled"
+            raise
         finally:
             telemetry.tempo_query_frontend_queries.labels("traces", result, label).inc()
             seconds = time.perf_counter() - begun

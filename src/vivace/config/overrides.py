@@ -98,8 +98,9 @@ class GlobalLimits(Section):
     """Limits that hold on every way in."""
 
     max_bytes_per_trace: ByteSize = Field(
-        default=5_000_000,
-        description="Further spans of a trace beyond this many bytes are dropped; more keeps more, 0 sets no limit.",
+        default=50_000_000,
+        description="An answer holds at most this many bytes of a trace; spans beyond it are kept but left out of the answer, "
+        "which says so. More shows larger traces and takes more memory, 0 sets no limit (Tempo's default is 5000000).",
     )
 
 

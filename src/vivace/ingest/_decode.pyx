@@ -17,9 +17,9 @@ from libc.string cimport memcmp, memcpy
 
 from vivace.model._pool cimport Pool
 from vivace.model._wire cimport (
-    BAD_GROUP, BAD_TAG, BAD_VARINT, BYTES, DEPTH_MAX, FIXED32, FIXED64, NO_MEMORY, OK, TOO_DEEP, TRUNCATED, TWICE,
-    VARINT, Buffer, Cursor, big_endian, is_utf8, put, put8, put32, put64, put_varint, read_bytes, read_fixed32,
-    read_fixed64, read_tag, read_varint, skip,
+    BAD_GROUP, BAD_LENGTH, BAD_TAG, BAD_VARINT, BYTES, DEPTH_MAX, FIXED32, FIXED64, NO_MEMORY, OK, TOO_DEEP, TRUNCATED,
+    TWICE, VARINT, Buffer, Cursor, big_endian, is_utf8, put, put8, put32, put64, put_varint, read_bytes,
+    read_fixed32, read_fixed64, read_tag, read_varint, skip,
 )
 
 from vivace.errors import DecodeError
@@ -43,8 +43,9 @@ MESSAGES = {
     TRUNCATED: "the message ends inside a field",
     BAD_VARINT: "a varint is longer than ten bytes",
     BAD_TAG: "not a field tag",
-    TOO_DEEP: f"values are nested more than {DEPTH_MAX} deep",
+    TOO_DEEP: f"a value holds more than {DEPTH_MAX} messages or groups inside each other",
     BAD_GROUP: "a group does not end where it should",
+    BAD_LENGTH: "a length is longer than five bytes",
     TWICE: "a field that may stand once stands twice",
 }
 
@@ -828,9 +829,9 @@ cdef int check_values(Cursor c, bint keyed, int depth, bint* clean) noexcept nog
         if wire == BYTES and field == 1:
             status = read_bytes(&c, &inner)
             if status == OK:
-                status = check_pair(inner, depth, clean) if keyed else check_any(inner, depth, clean)
+                status = check_pair(inner, depth + 1, clean) if keyed else check_any(inner, depth + 1, clean)
         else:
-            status = skip(&c, field, wire, 0)
+            status = skip(&c, field, wire, depth)
         if status != OK:
             return status
     return OK
@@ -840,6 +841,8 @@ cdef int check_pair(Cursor c, int depth, bint* clean) noexcept nogil:
     cdef Cursor inner
     cdef uint32_t field, wire
     cdef int status
+    if depth > DEPTH_MAX:
+        return TOO_DEEP
     while c.p < c.end:
         status = read_tag(&c, &field, &wire)
         if status != OK:
@@ -847,11 +850,11 @@ cdef int check_pair(Cursor c, int depth, bint* clean) noexcept nogil:
         if wire == BYTES and field <= 2:
             status = read_bytes(&c, &inner)
             if status == OK and field == 2:
-                status = check_any(inner, depth, clean)
+                status = check_any(inner, depth + 1, clean)
             elif status == OK and not is_utf8(inner.p, inner.end - inner.p):
                 clean[0] = False
         else:
-            status = skip(&c, field, wire, 0)
+            status = skip(&c, field, wire, depth)
         if status != OK:
             return status
     return OK
@@ -861,6 +864,8 @@ cdef int check_any(Cursor c, int depth, bint* clean) noexcept nogil:
     cdef Cursor inner
     cdef uint32_t field, wire
     cdef int status
+    if depth > DEPTH_MAX:
+        return TOO_DEEP
     while c.p < c.end:
         status = read_tag(&c, &field, &wire)
         if status != OK:
@@ -872,7 +877,7 @@ cdef int check_any(Cursor c, int depth, bint* clean) noexcept nogil:
             elif status == OK and field == 1 and not is_utf8(inner.p, inner.end - inner.p):
                 clean[0] = False
         else:
-            status = skip(&c, field, wire, 0)
+            status = skip(&c, field, wire, depth)
         if status != OK:
             return status
     return OK

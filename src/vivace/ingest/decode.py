@@ -38,3 +38,13 @@ def decoder(dictionary: Dictionary, attribute_bytes_max: int) -> Decoder:
     from vivace.ingest.plain_decode import PlainDecoder
 
     return PlainDecoder(dictionary, attribute_bytes_max)
+
+
+def native_notice() -> str | None:
+    """One line for the log when the native modules are missing, else None."""
+    if is_native():
+        return None
+    return (
+        "native modules are not built: decoding with the protobuf library, about 10 times slower; "
+        "install a C compiler and reinstall to change that"
+    )

@@ -4,7 +4,8 @@ Follows the proto3 JSON mapping with OTLP's changes: ids are hex, enums may be n
 unknown keys are skipped, null means absent, 64-bit numbers are numbers or strings, bytes are base64.
 
 One table per message says how each key is written; encoding walks the parsed JSON along the tables and appends wire
-bytes directly (measured on 500 spans, bench/receivers.py json: three times faster than filling protobuf objects).
+bytes directly. Filling protobuf objects with json_format.ParseDict took 3.4 times as long (146 ms against 43 for 500
+spans), and it reads base64 ids only.
 A value that does not fit is a RequestError which names its path: resourceSpans[0].scopeSpans[0].spans[3].traceId.
 
 Ids must be whole or empty. Empty ones are passed on as they are; the decoder rejects those spans alone.

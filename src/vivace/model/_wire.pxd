@@ -17,6 +17,7 @@ cdef enum:
     BAD_GROUP = -5
     NO_MEMORY = -6
     TWICE = -7
+    BAD_LENGTH = -8
 
 cdef enum:
     VARINT = 0
@@ -27,7 +28,9 @@ cdef enum:
     FIXED32 = 5
 
 cdef enum:
-    DEPTH_MAX = 60  # nested arrays or groups; the protobuf library stops at 100 messages, ours is the tighter
+    # messages and groups inside one attribute value; an array is two of them, a key/value list three. A value lies up to
+    # six deep itself, and readers of our answers (the protobuf library, too) stop at 100: what we take must come out again
+    DEPTH_MAX = 90
 
 ctypedef struct Cursor:
     const uint8_t* p
@@ -57,6 +60,7 @@ cdef inline int read_varint(Cursor* c, uint64_t* out) noexcept nogil:
 
 
 cdef inline int read_tag(Cursor* c, uint32_t* field, uint32_t* wire) noexcept nogil:
+    cdef const uint8_t* start = c.p
     cdef uint64_t tag
     cdef int status
     if c.p < c.end and c.p[0] < 0x80:  # fields 1 to 15: one byte
@@ -66,7 +70,8 @@ cdef inline int read_tag(Cursor* c, uint32_t* field, uint32_t* wire) noexcept no
         status = read_varint(c, &tag)
         if status != OK:
             return status
-    if tag > <uint64_t>0xFFFFFFFF or (tag >> 3) == 0 or (tag & 7) > 5:
+    # as the protobuf library: five bytes at most, even where the rest would add nothing
+    if c.p - start > 5 or tag > <uint64_t>0xFFFFFFFF or (tag >> 3) == 0 or (tag & 7) > 5:
         return BAD_TAG
     field[0] = <uint32_t>(tag >> 3)
     wire[0] = <uint32_t>(tag & 7)
@@ -74,10 +79,13 @@ cdef inline int read_tag(Cursor* c, uint32_t* field, uint32_t* wire) noexcept no
 
 
 cdef inline int read_bytes(Cursor* c, Cursor* out) noexcept nogil:
+    cdef const uint8_t* start = c.p
     cdef uint64_t n
     cdef int status = read_varint(c, &n)
     if status != OK:
         return status
+    if c.p - start > 5:
+        return BAD_LENGTH
     if n > <uint64_t>(c.end - c.p):
         return TRUNCATED
     out.p = c.p

@@ -38,6 +38,7 @@ from vivace.storage.lanes import (
 )
 from vivace.storage.layout import Key, KeyStats
 from vivace.storage.trace_table import trace_columns
+from vivace.storage.verify import checksum
 
 COMPRESSION, COMPRESSION_LEVEL = "zstd", 1
 
@@ -227,6 +228,7 @@ class BlockWriter:
         files = (self._spans, self._events, self._links, self._traces)
         for file in files:
             file.close()
+        names = [n for n in layout.DATA_FILES if (self._path / n).exists()]
         keys = [k for k in (*_final_keys(files, self._plan), *resources, *scopes) if k.rows]
         meta = layout.BlockMeta(
             id=self.block_id,
@@ -243,7 +245,8 @@ class BlockWriter:
             level=level,
             keys=tuple(keys),
             replaces=replaces,
-            files={n: (self._path / n).stat().st_size for n in layout.DATA_FILES if (self._path / n).exists()},
+            files={n: (self._path / n).stat().st_size for n in names},
+            checksums={n: checksum(self._path / n) for n in names},
         )
         (self._path / layout.META).write_bytes(meta.to_json())
         for path in (*self._path.iterdir(), self._path):

@@ -79,6 +79,11 @@ class Head:
     def span_count(self) -> int:
         return sum(len(p.batch) for p in self.parts())
 
+    def trace_count(self) -> int:
+        """Traces with a span here. Cost: a sort of their ids, some 20 ms at 500,000 spans; for scrapes, not for queries."""
+        ids = [p.batch.trace_id_high * ID_MIX + p.batch.trace_id_low for p in self.parts()]
+        return len(np.unique(np.concatenate(ids))) if ids else 0
+
     @property
     def is_cutting(self) -> bool:
         return self._sealed is not None
@@ -131,11 +136,14 @@ class Head:
             self._dictionary, self._parts, self._bytes = Dictionary(), [], 0
             return self._sealed
 
-    def release(self, stays: list[Part]) -> None:
-        """Forget the sealed generation but for `stays`, which go on in the active one, as its oldest."""
-        adopted = [
+    def adopt(self, stays: list[Part]) -> list[Part]:
+        """Parts of the sealed generation, coded anew for the active one."""
+        return [
             Part(adopt(p.batch, self._dictionary), p.first_sequence, p.first_arrival, p.last_arrival) for p in stays
         ]
+
+    def release(self, adopted: list[Part]) -> None:
+        """Forget the sealed generation but for `adopted`, which go on in the active one, as its oldest."""
         with self._lock:
             self._sealed = None
             self._parts[:0] = adopted
@@ -149,23 +157,19 @@ class Head:
                 return
             newer, self._parts = self._parts, list(sealed.parts)
             self._dictionary = sealed.parts[0].batch.dictionary
-            self._parts += [
-                Part(adopt(p.batch, self._dictionary), p.first_sequence, p.first_arrival, p.last_arrival) for p in newer
-            ]
+            self._parts += self.adopt(newer)
             self._bytes = sum(p.batch.nbytes for p in self._parts)
 
-    def trace(self, high: int, low: int) -> SpanBatch | None:
-        """All spans of a trace that are here, in order of arrival; None when there is none."""
-        found = [
-            take(p.batch, rows)
-            for p in self.parts()
-            if len(
-                rows := np.flatnonzero(
-                    (p.batch.trace_id_low == np.uint64(low)) & (p.batch.trace_id_high == np.uint64(high))
-                )
-            )
-        ]
-        return join(found) if found else None
+
+def find_trace(parts: list[Part], high: int, low: int) -> SpanBatch | None:
+    """All spans of a trace in some parts, in order of arrival; None when there is none."""
+    found = []
+    for part in parts:
+        batch = part.batch
+        rows = np.flatnonzero((batch.trace_id_low == np.uint64(low)) & (batch.trace_id_high == np.uint64(high)))
+        if len(rows):
+            found.append(take(batch, rows))
+    return join(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ Bytes: docs/formats/block.md, "ids.index".
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from vivace.errors import CorruptionError
 from vivace.model.attributes import I64, U64
 
 MAGIC = b"VIVIDX01"
-HEADER = struct.Struct("<8sQI4x")  # magic, traces, crc32 of the arrays
+HEADER = struct.Struct("<8sQ")  # magic, traces
 ENTRY_BYTES = 8 + 8 + 4 + 4
 
 
@@ -32,7 +31,7 @@ def write_index(path: Path, parts: Sequence[tuple[U64, U64, I64, I64]]) -> None:
         row_count[order].astype("<u4"),
     ]
     body = b"".join(a.tobytes() for a in arrays)
-    path.write_bytes(HEADER.pack(MAGIC, len(order), zlib.crc32(body)) + body)
+    path.write_bytes(HEADER.pack(MAGIC, len(order)) + body)
 
 
 class IdIndex:
@@ -46,7 +45,7 @@ class IdIndex:
             header = file.read(HEADER.size)
         if len(header) < HEADER.size:
             raise CorruptionError(path, offset=0, expected="an id index", found=f"{size} bytes")
-        magic, count, self._checksum = HEADER.unpack(header)
+        magic, count = HEADER.unpack(header)
         if magic != MAGIC or size != HEADER.size + count * ENTRY_BYTES:
             found = f"{magic!r}, {count} traces in {size} bytes"
             raise CorruptionError(path, offset=0, expected=f"{MAGIC!r} and 24 bytes a trace", found=found)
@@ -80,11 +79,3 @@ class IdIndex:
             at[open_] += 1
             open_ = open_[at[open_] < self.count]
         return found
-
-    def verify(self) -> None:
-        """Read all of it. Raises CorruptionError when the checksum does not hold."""
-        found = zlib.crc32(self._data)
-        if found != self._checksum:
-            raise CorruptionError(
-                self.path, offset=HEADER.size, expected=f"crc32 {self._checksum:08x}", found=f"{found:08x}"
-            )

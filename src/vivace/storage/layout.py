@@ -89,7 +89,7 @@ class BlockMeta:
     row_groups  spans in each row group of spans.parquet
     level       0 = cut from the head, n = merged n times
     replaces    ids of the blocks that this one was merged from
-    files       size in bytes by file name
+    files       size in bytes by file name;  checksums: its CRC-32
     """
 
     id: str
@@ -107,6 +107,7 @@ class BlockMeta:
     keys: tuple[KeyStats, ...]
     replaces: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
+    checksums: dict[str, int] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @property

@@ -249,6 +249,19 @@ class Wal:
             self._on_fsync(sync_seconds)
         return range(first_sequence, first_sequence + len(records))
 
+    def rotate(self) -> None:
+        """Begin a new segment, so that all records so far can be deleted as soon as blocks hold them.
+
+        Does nothing while the open segment has no record. A full disk is no error: rotation is only thrift.
+        """
+        with self._mutex:
+            self._require_open_and_replayed()
+            if self._writer is not None and self._writer.length > SEGMENT_HEADER.size:
+                try:
+                    self._start_segment()
+                except DiskFullError as error:
+                    self._log.warning("going on in the last segment: %s", error)
+
     def _writer_for(self, byte_count: int) -> SegmentWriter:
         writer = self._writer
         if writer is None or writer.sealed:

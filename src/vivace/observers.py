@@ -1,0 +1,118 @@
+"""How what happens in the rooms becomes metrics: one small class for each room that reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from vivace.errors import DecodeError, DiskFullError, LimitError
+from vivace.ingest.commit import GroupCommit
+from vivace.ingest.outcome import Outcome
+from vivace.storage.disk import DiskBudget
+from vivace.storage.store import Store
+from vivace.telemetry import Pulled, Reading, Telemetry
+
+UNKNOWN_SPANS = 1
+"""A refused request was not decoded, so its spans are not known: it counts as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitObserver:
+    """Counts what group commit took and refused."""
+
+    telemetry: Telemetry
+
+    def group(self, requests: int) -> None:
+        self.telemetry.commit_group_requests.observe(requests)
+
+    def committed(self, tenant: str, byte_count: int, outcome: Outcome) -> None:
+        t, label = self.telemetry, self.telemetry.tenant_label(tenant)
+        received = outcome.rows + outcome.rejected
+        t.tempo_distributor_spans_received.labels(label).inc(received)
+        t.tempo_distributor_bytes_received.labels(label).inc(byte_count)
+        t.tempo_receiver_accepted_spans.inc(outcome.rows, "otlp", "all")
+        t.spans.labels(label, "received").inc(received)
+        t.spans.labels(label, "stored").inc(outcome.rows)
+        if outcome.truncated:
+            t.attributes_truncated.inc(outcome.truncated)
+            t.tempo_distributor_attributes_truncated.labels(label).inc(outcome.truncated)
+        if outcome.rejected:
+            self._refused(label, outcome.rejected, "invalid_id")
+
+    def refused(self, tenant: str, byte_count: int, error: Exception) -> None:
+        label = self.telemetry.tenant_label(tenant)
+        self.telemetry.tempo_distributor_bytes_received.labels(label).inc(byte_count)
+        self._refused(label, UNKNOWN_SPANS, reason_of(error))
+
+    def _refused(self, label: str, spans: int, reason: str) -> None:
+        t = self.telemetry
+        t.spans.labels(label, "refused").inc(spans)
+        t.spans_refused.labels(label, reason).inc(spans)
+        t.tempo_discarded_spans.labels(reason, label).inc(spans)
+        t.tempo_receiver_refused_spans.inc(spans, "otlp", "all")
+
+    def queue_full(self) -> None:
+        self.telemetry.commit_queue_full.inc()
+
+    def seconds(self, duration: float) -> None:
+        self.telemetry.tempo_distributor_push_duration_seconds.observe(duration)
+
+
+def reason_of(error: Exception) -> str:
+    """The label value for a refusal; Tempo's word where it has one."""
+    if isinstance(error, LimitError):
+        return "rate_limited"
+    if isinstance(error, DecodeError):
+        return "undecodable"
+    if isinstance(error, DiskFullError):
+        return "disk_full"
+    return "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Figures that are asked for at each scrape."""
+
+    store: Store
+    commit: GroupCommit
+    disk: DiskBudget
+    clock: Callable[[], float]
+    now_unix_nano: Callable[[], int]
+
+    def read(self) -> Iterable[Reading]:
+        yield from self._blocks()
+        yield from self._disk()
+        requests, size = self.commit.queued
+        yield Reading(Pulled.COMMIT_QUEUE_REQUESTS, requests)
+        yield Reading(Pulled.COMMIT_QUEUE_BYTES, size)
+        yield Reading(Pulled.HEAD_BYTES, self.store.head_bytes)
+        yield Reading(Pulled.HEAD_BYTES_LIMIT, self.store.settings.head_bytes_max)
+        yield Reading(Pulled.HEAD_SPANS, self.store.head_spans)
+        total = 0
+        for tenant in self.store.tenants():
+            traces = self.store.head(tenant).trace_count()
+            total += traces
+            yield Reading(Pulled.LIVE_TRACES, traces, (tenant,))
+        yield Reading(Pulled.HEAD_TRACES, total)
+
+    def _blocks(self) -> Iterator[Reading]:
+        oldest = None
+        for tenant in self.store.tenants():
+            metas = [b.meta for b in self.store.catalog.blocks(tenant)]
+            yield Reading(Pulled.BACKEND_BYTES, sum(m.data_bytes for m in metas), (tenant, "live"))
+            yield Reading(Pulled.BACKEND_OBJECTS, sum(m.trace_count for m in metas), (tenant, "live"))
+            yield Reading(Pulled.BLOCKLIST_LENGTH, len(metas), (tenant,))
+            starts = [m.start_time_unix_nano for m in metas]
+            oldest = min([*starts, *([oldest] if oldest is not None else [])], default=None)
+        age = max(0, self.now_unix_nano() - oldest) / 1e9 if oldest is not None else 0
+        yield Reading(Pulled.RETENTION_EFFECTIVE_SECONDS, age)
+
+    def _disk(self) -> Iterator[Reading]:
+        figures = self.disk.figures(self.clock())
+        for kind, used in figures.used_by_kind.items():
+            yield Reading(Pulled.DISK_BYTES, used, (kind,))
+        yield Reading(Pulled.DISK_FREE_BYTES, figures.free_bytes)
+        yield Reading(Pulled.DISK_CAP_BYTES, figures.cap_bytes)
+        yield Reading(Pulled.DISK_FLOOR_BYTES, figures.floor_bytes)
+        if figures.time_to_full_seconds is not None:
+            yield Reading(Pulled.DISK_TIME_TO_FULL_SECONDS, figures.time_to_full_seconds)

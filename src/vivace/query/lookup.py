@@ -1,0 +1,94 @@
+"""Trace by id: every span of one trace, from head and blocks, as OTLP.
+
+Rule 1  a trace that lies in several places is one trace: parts are joined, exact copies dropped, then ordered.
+Rule 2  a block that cannot be read is set aside and the answer made of the others; a query is no reason to fail twice.
+Rule 3  time bounds say which blocks to read, never which spans to return; the head is always read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vivace.errors import CorruptionError
+from vivace.model.adopt import join
+from vivace.model.arrange import arrange
+from vivace.model.batch import SpanBatch
+from vivace.model.encode import encode
+from vivace.query.pool import QueryPool
+from vivace.query.shared_spans import separate
+from vivace.storage.block_reader import Block
+from vivace.storage.store import Store
+
+SECOND = 1_000_000_000
+
+HEAD_MODES = frozenset({"all", "ingesters"})
+BLOCK_MODES = frozenset({"all", "blocks"})
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTrace:
+    """otlp: wire bytes of a TracesData.  inspected_bytes: of the columns read.  partial: spans left out for the limit."""
+
+    otlp: bytes
+    inspected_bytes: int
+    partial: bool
+
+
+class TraceLookup:
+    """Finds traces by id; see api/deps.py for the contract."""
+
+    def __init__(self, store: Store, pool: QueryPool, max_bytes_per_trace: Callable[[str], int]) -> None:
+        self._store = store
+        self._pool = pool
+        self._max_bytes_per_trace = max_bytes_per_trace
+
+    async def trace(
+        self, tenant: str, trace_id: bytes, start_seconds: int | None, end_seconds: int | None, mode: str
+    ) -> FoundTrace | None:
+        """The trace with that 16-byte id, or None."""
+        return await self._pool.run(self.find, tenant, trace_id, start_seconds, end_seconds, mode)
+
+    def find(
+        self, tenant: str, trace_id: bytes, start_seconds: int | None, end_seconds: int | None, mode: str
+    ) -> FoundTrace | None:
+        """As trace(), synchronously."""
+        high, low = int.from_bytes(trace_id[:8], "big"), int.from_bytes(trace_id[8:], "big")
+        bounds = (start_seconds, end_seconds) if start_seconds and end_seconds else None
+        parts = self._parts(tenant, high, low, bounds, mode)
+        if not parts:
+            return None
+        inspected = sum(p.nbytes for p in parts)
+        batch = separate(arrange(join(parts)))
+        otlp = encode(batch)
+        limit = self._max_bytes_per_trace(tenant)
+        if not limit or len(otlp) <= limit:
+            return FoundTrace(otlp, inspected, partial=False)
+        fitting = max(1, len(batch) * limit // len(otlp))
+        return FoundTrace(encode(batch.slice(0, fitting)), inspected, partial=True)
+
+    def _parts(
+        self, tenant: str, high: int, low: int, bounds: tuple[int, int] | None, mode: str
+    ) -> list[SpanBatch]:
+        found: list[SpanBatch | None] = []
+        with self._store.snapshot(tenant) as snapshot:
+            if mode in HEAD_MODES:
+                found.append(snapshot.recent(high, low))
+            if mode in BLOCK_MODES:
+                # oldest first: of several root spans the last received one names the trace
+                found += [self._read(b, high, low) for b in reversed(snapshot.blocks) if _overlaps(b, bounds)]
+        return [part for part in found if part is not None]
+
+    def _read(self, block: Block, high: int, low: int) -> SpanBatch | None:
+        try:
+            return block.trace(high, low)
+        except CorruptionError as e:
+            self._store.catalog.quarantine(block, e)
+            return None
+
+
+def _overlaps(block: Block, bounds: tuple[int, int] | None) -> bool:
+    if bounds is None:
+        return True
+    start, end = bounds
+    return block.meta.start_time_unix_nano <= end * SECOND and block.meta.end_time_unix_nano >= start * SECOND

@@ -1,0 +1,34 @@
+"""Checking that a block still holds the bytes that were written: every file against its CRC-32 in meta.json."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from vivace.errors import CorruptionError
+from vivace.storage.layout import BlockMeta
+
+CHUNK_BYTES = 1 << 20
+
+
+def checksum(path: Path, check: Callable[[], None] = lambda: None) -> int:
+    """CRC-32 of a file, read in chunks; `check` may raise between them."""
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+            check()
+    return value
+
+
+def verify(directory: Path, meta: BlockMeta, check: Callable[[], None] = lambda: None) -> None:
+    """Read all of a block. Raises CorruptionError naming the first file that is not what was written."""
+    for name, expected in meta.checksums.items():
+        path = directory / name
+        try:
+            found = checksum(path, check)
+        except OSError as e:
+            raise CorruptionError(path, offset=0, expected="a readable file", found=str(e)) from e
+        if found != expected:
+            raise CorruptionError(path, offset=0, expected=f"crc32 {expected:08x}", found=f"{found:08x}")
