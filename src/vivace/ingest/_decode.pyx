@@ -155,6 +155,7 @@ cdef class Decoder:
     cdef const char* error_field
     cdef uint32_t ordinal
     cdef object dictionary
+    cdef object failure  # what went wrong where nothing can be raised
 
     def __cinit__(self, dictionary, size_t attribute_bytes_max):
         self.dictionary = dictionary
@@ -191,6 +192,7 @@ cdef class Decoder:
                 inputs[i].p = <const uint8_t*><const char*>body
                 inputs[i].end = inputs[i].p + len(body)
             self.clear()
+            self.failure = None
             self.resource_base = self.dictionary.resource_count
             self.scope_base = self.dictionary.scope_count
             with self.strings.lock, self.blobs.lock, self.resource_keys.lock, self.scope_keys.lock:
@@ -201,7 +203,7 @@ cdef class Decoder:
             self.publish_tables()
             for i in range(n):
                 if results[i].status == NO_MEMORY:
-                    raise MemoryError("decoder")
+                    raise self.failure or MemoryError("decoder")
             return self.take_batch(), [outcome_of(&results[i]) for i in range(n)]
         finally:
             free(inputs)
@@ -401,7 +403,6 @@ cdef class Decoder:
     cdef int resource_code(self, Cursor message, Cursor schema, int64_t* code) noexcept nogil:
         cdef uint32_t row
         cdef uint64_t dropped = 0
-        cdef int64_t schema_code
         cdef size_t before = self.tables[RESOURCE_TABLE].row.size
         cdef int status
         if self.table_key(message, schema) != OK:
@@ -411,15 +412,19 @@ cdef class Decoder:
             return OK
         row = <uint32_t>(self.side[RESOURCE_SCHEMA].size // 4)
         status = self.decode_resource(message, row, &dropped)
+        if status == OK:
+            status = self.add_resource(message, schema, row, <uint32_t>dropped, code)
         if status != OK:
             rewind_attributes(&self.tables[RESOURCE_TABLE], before)
-            return status
-        schema_code = self.string(schema)
+            self.side[RESOURCE_SCHEMA].size = self.side[RESOURCE_DROPPED].size = <size_t>row * 4
+        return status
+
+    cdef int add_resource(
+        self, Cursor message, Cursor schema, uint32_t row, uint32_t dropped, int64_t* code
+    ) noexcept nogil:
+        cdef int64_t schema_code = self.string(schema)
         if schema_code < 0 or put32(&self.side[RESOURCE_SCHEMA], <uint32_t>schema_code) != OK \
-                or put32(&self.side[RESOURCE_DROPPED], <uint32_t>dropped) != OK:
-            return NO_MEMORY
-        # decoding an inner value may have used `key`
-        if self.table_key(message, schema) != OK:
+                or put32(&self.side[RESOURCE_DROPPED], dropped) != OK or self.table_key(message, schema) != OK:
             return NO_MEMORY
         code[0] = self.resource_keys.intern(self.key.data, self.key.size)
         return OK if code[0] == <int64_t>self.resource_base + row else NO_MEMORY
@@ -449,7 +454,7 @@ cdef class Decoder:
     cdef int scope_code(self, Cursor message, Cursor schema, int64_t* code) noexcept nogil:
         cdef uint32_t row
         cdef uint64_t dropped = 0
-        cdef int64_t name = 0, version = 0, schema_code
+        cdef int64_t name = 0, version = 0
         cdef size_t before = self.tables[SCOPE_TABLE].row.size
         cdef int status
         if self.table_key(message, schema) != OK:
@@ -459,16 +464,23 @@ cdef class Decoder:
             return OK
         row = <uint32_t>(self.side[SCOPE_NAME].size // 4)
         status = self.decode_scope(message, row, &name, &version, &dropped)
+        if status == OK:
+            status = self.add_scope(message, schema, row, <uint32_t>name, <uint32_t>version, <uint32_t>dropped, code)
         if status != OK:
             rewind_attributes(&self.tables[SCOPE_TABLE], before)
-            return status
-        schema_code = self.string(schema)
-        if schema_code < 0 or put32(&self.side[SCOPE_NAME], <uint32_t>name) != OK \
-                or put32(&self.side[SCOPE_VERSION], <uint32_t>version) != OK \
+            self.side[SCOPE_NAME].size = self.side[SCOPE_VERSION].size = <size_t>row * 4
+            self.side[SCOPE_SCHEMA].size = self.side[SCOPE_DROPPED].size = <size_t>row * 4
+        return status
+
+    cdef int add_scope(
+        self, Cursor message, Cursor schema, uint32_t row, uint32_t name, uint32_t version, uint32_t dropped,
+        int64_t* code,
+    ) noexcept nogil:
+        cdef int64_t schema_code = self.string(schema)
+        if schema_code < 0 or put32(&self.side[SCOPE_NAME], name) != OK \
+                or put32(&self.side[SCOPE_VERSION], version) != OK \
                 or put32(&self.side[SCOPE_SCHEMA], <uint32_t>schema_code) != OK \
-                or put32(&self.side[SCOPE_DROPPED], <uint32_t>dropped) != OK:
-            return NO_MEMORY
-        if self.table_key(message, schema) != OK:
+                or put32(&self.side[SCOPE_DROPPED], dropped) != OK or self.table_key(message, schema) != OK:
             return NO_MEMORY
         code[0] = self.scope_keys.intern(self.key.data, self.key.size)
         return OK if code[0] == <int64_t>self.scope_base + row else NO_MEMORY
@@ -510,6 +522,7 @@ cdef class Decoder:
 
     cdef int decode_span(self, Cursor c, uint32_t resource, uint32_t scope, Result* result) noexcept nogil:
         cdef Mark mark = self.mark()
+        cdef uint64_t truncated = self.truncated
         cdef uint32_t row = <uint32_t>(mark.spans // 4)
         cdef uint32_t size = <uint32_t>(c.end - c.p)
         cdef Cursor inner, trace_id, span_id, parent_id
@@ -589,6 +602,7 @@ cdef class Decoder:
                 result.bad[result.rejected].length = length
             result.rejected += 1
             self.ordinal += 1
+            self.truncated = truncated
             self.rewind(mark)
             return OK
         self.ordinal += 1
@@ -788,11 +802,21 @@ cdef class Decoder:
     # the two repairs stand apart: a function that may take the GIL pays for it on every call
 
     cdef int64_t repaired_compound(self, Cursor c, uint32_t field) noexcept with gil:
-        cdef bytes message = repair_any_value((<const char*>c.p)[:c.end - c.p], field)
+        cdef bytes message
+        try:
+            message = repair_any_value((<const char*>c.p)[:c.end - c.p], field)
+        except BaseException as e:
+            self.failure = e  # decode() raises it
+            return -1
         return self.blobs.intern(<const uint8_t*><const char*>message, len(message))
 
     cdef int64_t repaired_string(self, Cursor c) noexcept with gil:
-        cdef bytes text = (<const char*>c.p)[:c.end - c.p].decode("utf-8", "replace").encode()
+        cdef bytes text
+        try:
+            text = (<const char*>c.p)[:c.end - c.p].decode("utf-8", "replace").encode()
+        except BaseException as e:
+            self.failure = e
+            return -1
         return self.strings.intern(<const uint8_t*><const char*>text, len(text))
 
     cdef int64_t string(self, Cursor c) noexcept nogil:

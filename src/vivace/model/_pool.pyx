@@ -113,6 +113,12 @@ cdef class Pool:
                     and memcmp(self.data + self.offsets[code], p, n) == 0:
                 return code
             at = (at + 1) & self.mask
+        if (<uint64_t>self.count + 1) * 2 > self.mask:  # before anything is added: when memory runs out, nothing is
+            if self.grow_table() != 0:
+                return -1
+            at = h & self.mask
+            while self.slots[at]:
+                at = (at + 1) & self.mask
         if self.count == self.entry_cap:
             if self.entry_cap >= <uint32_t>0x7FFFFFFF:
                 return -1
@@ -141,8 +147,6 @@ cdef class Pool:
         self.offsets[code + 1] = <int64_t>self.data_len
         self.slots[at] = code + 1
         self.count += 1
-        if <uint64_t>self.count * 2 > self.mask and self.grow_table() != 0:
-            return -1
         return code
 
     def __len__(self):

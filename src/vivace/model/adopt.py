@@ -103,6 +103,10 @@ def adopt_scopes(codes: U32, source: Dictionary, target: Dictionary) -> U32:
     return known.code[places]
 
 
+CODED = b"\xff\xff\xff\xff"
+"""End mark of table keys that hold codes, where keys that hold wire bytes have a 32-bit length."""
+
+
 class _Known:
     def __init__(self, count: int) -> None:
         self.code = np.empty(count, np.uint32)
@@ -112,8 +116,8 @@ class _Known:
 def _known(keys: Pool, columns: list[U32], attributes: Attributes, count: int) -> _Known:
     """Codes of rows in a table told apart by `keys`; `new` where the row must be appended, in order.
 
-    The key of a row is the bytes of its coded fields behind a 1, so that it never equals a key made from wire bytes
-    unless that row holds the same; at worst one resource stands twice.
+    The key of a row is the bytes of its coded fields and an end mark; a key made from wire bytes ends in the length of a
+    schema URL, which is never that large. So the two kinds never meet; at worst one resource stands twice.
     """
     known = _Known(count)
     bounds = np.searchsorted(attributes.row, np.arange(count + 1)).tolist()
@@ -123,7 +127,7 @@ def _known(keys: Pool, columns: list[U32], attributes: Attributes, count: int) -
         fields = b"".join(int(c[i]).to_bytes(4, "little") for c in columns)
         empty = not any(fields) and bounds[i] == bounds[i + 1]
         size = len(keys)
-        known.code[i] = 0 if empty else keys.add(b"\1coded" + fields + b"".join(p.tobytes() for p in parts))
+        known.code[i] = 0 if empty else keys.add(fields + b"".join(p.tobytes() for p in parts) + CODED)
         known.new[i] = len(keys) > size
     return known
 

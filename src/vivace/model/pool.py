@@ -45,6 +45,8 @@ class PlainPool:
 
     def get(self, code: int) -> bytes:
         """The bytes of one code; IndexError when there is none."""
+        if not 0 <= code < len(self._values):
+            raise IndexError(f"code {code} of {len(self._values)}")
         return self._values[code]
 
     def export(self, start: int, stop: int) -> tuple[I64, U8]:
@@ -59,6 +61,10 @@ class PlainPool:
 
     def add_many(self, offsets: I64, data: U8) -> U32:
         """Codes (uint32) of many strings given Arrow-style; added where new."""
+        if not len(offsets) or offsets[0] < 0 or offsets[-1] > len(data):
+            raise ValueError("offsets lie outside data")
+        if (np.diff(offsets) < 0).any():
+            raise ValueError("offsets fall")
         raw, ends = data.tobytes(), offsets.tolist()
         with self.lock:
             return np.array([self._add(raw[a:b]) for a, b in pairwise(ends)], np.uint32)
