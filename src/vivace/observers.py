@@ -16,23 +16,41 @@ UNKNOWN_SPANS = 1
 """A refused request was not decoded, so its spans are not known: it counts as one."""
 
 
-@dataclass(frozen=True, slots=True)
+class _TenantCounters:
+    """The counters of one tenant that every request moves, looked up once."""
+
+    def __init__(self, telemetry: Telemetry, label: str) -> None:
+        self.spans_received = telemetry.tempo_distributor_spans_received.labels(label)
+        self.bytes_received = telemetry.tempo_distributor_bytes_received.labels(label)
+        self.received = telemetry.spans.labels(label, "received")
+        self.stored = telemetry.spans.labels(label, "stored")
+
+
 class CommitObserver:
     """Counts what group commit took and refused."""
 
-    telemetry: Telemetry
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.telemetry = telemetry
+        self._counters: dict[str, _TenantCounters] = {}
+
+    def _of(self, label: str) -> _TenantCounters:
+        found = self._counters.get(label)
+        if found is None:
+            found = self._counters[label] = _TenantCounters(self.telemetry, label)
+        return found
 
     def group(self, requests: int) -> None:
         self.telemetry.commit_group_requests.observe(requests)
 
     def committed(self, tenant: str, byte_count: int, outcome: Outcome) -> None:
         t, label = self.telemetry, self.telemetry.tenant_label(tenant)
+        counters = self._of(label)
         received = outcome.rows + outcome.rejected
-        t.tempo_distributor_spans_received.labels(label).inc(received)
-        t.tempo_distributor_bytes_received.labels(label).inc(byte_count)
+        counters.spans_received.inc(received)
+        counters.bytes_received.inc(byte_count)
+        counters.received.inc(received)
+        counters.stored.inc(outcome.rows)
         t.tempo_receiver_accepted_spans.inc(outcome.rows, "otlp", "all")
-        t.spans.labels(label, "received").inc(received)
-        t.spans.labels(label, "stored").inc(outcome.rows)
         if outcome.truncated:
             t.attributes_truncated.inc(outcome.truncated)
             t.tempo_distributor_attributes_truncated.labels(label).inc(outcome.truncated)

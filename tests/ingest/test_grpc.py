@@ -75,14 +75,14 @@ def test_rejected_spans_are_told() -> None:
 
 
 def limit_error(retry_after_seconds: float | None) -> LimitError:
-    return LimitError("RATE_LIMITED: 100% ü", limit="l", allowed=1, seen=2, retry_after_seconds=retry_after_seconds)
+    return LimitError("RATE_LIMITED: 100%41 ü", limit="l", allowed=1, seen=2, retry_after_seconds=retry_after_seconds)
 
 
 # (error, status, message, seconds in RetryInfo)
 REFUSALS = [
     (DecodeError("bad tag", offset=7, field="spans"), CODES.INVALID_ARGUMENT, "cannot decode spans at byte 7: bad tag", None),
-    (limit_error(1.5), CODES.RESOURCE_EXHAUSTED, "RATE_LIMITED: 100% ü", 1.5),
-    (limit_error(None), CODES.RESOURCE_EXHAUSTED, "RATE_LIMITED: 100% ü", None),
+    (limit_error(1.5), CODES.RESOURCE_EXHAUSTED, "RATE_LIMITED: 100%41 ü", 1.5),
+    (limit_error(None), CODES.RESOURCE_EXHAUSTED, "RATE_LIMITED: 100%41 ü", None),
     (DiskFullError("disk is full"), CODES.UNAVAILABLE, "disk is full", 5.0),
     (UnavailableError("starting"), CODES.UNAVAILABLE, "starting", 1.0),
     (RequestError("no org id", status=401), CODES.UNAUTHENTICATED, "no org id", None),
@@ -193,6 +193,9 @@ def test_the_budget_refuses_what_does_not_fit() -> None:
             committer.gate.set()
             await first
             await export(bytes(200))
+            with pytest.raises(grpc.aio.AioRpcError, match="of at most 1000 bytes") as refused:
+                await export(bytes(5000), compression=grpc.Compression.Gzip)  # few bytes until they are inflated
+            assert refused.value.code() is CODES.UNAVAILABLE
             assert receiver.budget.held_bytes == 0
 
     run(scenario())

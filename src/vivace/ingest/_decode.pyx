@@ -100,6 +100,8 @@ cdef enum:
     SCOPE_TABLE = 4
     TABLES = 5
 
+ZERO = bytes(8)
+
 SPAN_DTYPES = ("u8", "u8", "u8", "u8", "u8", "u8", "u4", "i4", "i4", "u4", "u4", "u4", "u4", "u4", "u4", "u4", "u4", "u4")
 
 ctypedef struct AttributeBuffers:
@@ -919,7 +921,8 @@ cdef object array(Buffer* b, str dtype):
     cdef uint8_t[::1] view
     kind = np.dtype(dtype)
     if n and b.data[0] == 0 and memcmp(b.data, b.data + 1, n - 1) == 0:
-        return np.broadcast_to(kind.type(0), n // kind.itemsize)
+        # a view of one zero: np.broadcast_to does the same, ten times slower (5 us, a dozen columns a group)
+        return np.ndarray((n // kind.itemsize,), kind, ZERO, 0, (0,))
     out = np.empty(n, np.uint8)
     if n:
         view = out

@@ -123,11 +123,15 @@ def _known(keys: Pool, columns: list[U32], attributes: Attributes, count: int) -
     bounds = np.searchsorted(attributes.row, np.arange(count + 1)).tolist()
     for i in range(count):
         pairs = slice(bounds[i], bounds[i + 1])
-        parts = [attributes.key[pairs], attributes.type[pairs], attributes.value[pairs]]
+        parts: list[NDArray[np.unsignedinteger]] = [
+            attributes.key[pairs],
+            attributes.type[pairs],
+            attributes.value[pairs],
+        ]
         fields = b"".join(int(c[i]).to_bytes(4, "little") for c in columns)
         empty = not any(fields) and bounds[i] == bounds[i + 1]
         size = len(keys)
-        known.code[i] = 0 if empty else keys.add(fields + b"".join(p.tobytes() for p in parts) + CODED)
+        known.code[i] = 0 if empty else keys.add(fields + b"".join(coded) + CODED)
         known.new[i] = len(keys) > size
     return known
 

@@ -18,6 +18,10 @@ from vivace.model.attributes import U32, Attributes, concat_attributes
 from vivace.model.pool import Pool
 
 
+PAIR_BYTES = 17
+"""Of one attribute: row, key, type, value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """One row a resource; `attributes` count resources."""
@@ -55,13 +59,13 @@ class Dictionary:
         self._lock = threading.Lock()
         self._resources: list[Resources] = [_empty_resource()]
         self._scopes: list[Scopes] = [_empty_scope()]
+        self._table_bytes = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory held by pools and tables."""
-        pools = (self.strings, self.blobs, self.resource_keys, self.scope_keys)
-        rows = sum(len(t.attributes) * 17 + len(t) * 20 for t in (*self._resources, *self._scopes))
-        return sum(p.nbytes for p in pools) + rows
+        pools = self.strings.nbytes + self.blobs.nbytes + self.resource_keys.nbytes + self.scope_keys.nbytes
+        return pools + self._table_bytes
 
     @property
     def resources(self) -> Resources:
@@ -94,12 +98,14 @@ class Dictionary:
         if len(rows):
             with self._lock:
                 self._resources.append(rows)
+                self._table_bytes += 8 * len(rows) + PAIR_BYTES * len(rows.attributes)
 
     def add_scopes(self, rows: Scopes) -> None:
         """Append rows; the caller has given each its code in `scope_keys`."""
         if len(rows):
             with self._lock:
                 self._scopes.append(rows)
+                self._table_bytes += 16 * len(rows) + PAIR_BYTES * len(rows.attributes)
 
 
 def _zero() -> U32:

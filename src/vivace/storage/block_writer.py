@@ -85,7 +85,9 @@ class TableFile:
         columns = dict(fixed)
         if self._scope is not None:
             columns |= self._attribute_columns(split(attributes, row_count), dictionary)
-        table = pa.table(columns)
+        # columns without nulls are declared so: no definition levels to write or to read
+        schema = pa.schema([pa.field(n, a.type, nullable=n not in fixed or n in NULLABLE) for n, a in columns.items()])
+        table = pa.table(columns, schema=schema)
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self.path,
@@ -136,6 +138,7 @@ def _lane_names(lanes: Lanes, dictionary: Dictionary) -> dict[tuple[int, ValueTy
     return dict(zip(keys, names, strict=True))
 
 
+NULLABLE = frozenset({"root_service_name", "root_name"})
 DELTA_COLUMNS = frozenset({"start_time_unix_nano", "time_unix_nano", "nested_set_left", "first_row", "span"})
 PLAIN_COLUMNS = frozenset({"span_id", "parent_span_id", "duration_nano", "nested_set_right"})
 

@@ -58,16 +58,13 @@ class Head:
         self._parts: list[Part] = []
         self._sealed: Sealed | None = None
         self._bytes = 0
+        self.active_bytes = 0
+        """Bytes held by the generation that is being filled, its dictionary included."""
 
     @property
     def dictionary(self) -> Dictionary:
         """What the next batch must be decoded into."""
         return self._dictionary
-
-    @property
-    def active_bytes(self) -> int:
-        """Bytes held by the generation that is being filled."""
-        return self._bytes + self._dictionary.nbytes if self._parts else 0
 
     @property
     def nbytes(self) -> int:
@@ -112,6 +109,11 @@ class Head:
             self._parts.append(Part(batch, first_sequence, now, now))
             self._bytes += batch.nbytes
             self._merge_tail()
+            self._measure()
+
+    def _measure(self) -> None:
+        """Bring `active_bytes` up to date; it is asked for at every commit, so it is not computed there."""
+        self.active_bytes = self._bytes + self._dictionary.nbytes if self._parts else 0
 
     def _merge_tail(self) -> None:
         """Join the last MERGE_WAYS parts while they are of one order of size."""
@@ -131,9 +133,9 @@ class Head:
         with self._lock:
             if self._sealed is not None or not self._parts:
                 return None
-            nbytes = self._bytes + self._dictionary.nbytes
-            self._sealed = Sealed(tuple(self._parts), wal_until, nbytes)
+            self._sealed = Sealed(tuple(self._parts), wal_until, self.active_bytes)
             self._dictionary, self._parts, self._bytes = Dictionary(), [], 0
+            self._measure()
             return self._sealed
 
     def adopt(self, stays: list[Part]) -> list[Part]:
@@ -148,6 +150,7 @@ class Head:
             self._sealed = None
             self._parts[:0] = adopted
             self._bytes += sum(p.batch.nbytes for p in adopted)
+            self._measure()
 
     def unseal(self) -> None:
         """Take a failed cut back: the sealed generation is active again, what came since goes behind it."""
@@ -159,6 +162,7 @@ class Head:
             self._dictionary = sealed.parts[0].batch.dictionary
             self._parts += self.adopt(newer)
             self._bytes = sum(p.batch.nbytes for p in self._parts)
+            self._measure()
 
 
 def find_trace(parts: list[Part], high: int, low: int) -> SpanBatch | None:
