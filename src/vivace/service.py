@@ -24,6 +24,7 @@ from vivace import __version__
 from vivace.api.app import build_app
 from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
 from vivace.api.server import HttpServer, HttpTimeouts, TlsFiles
+from vivace.config.dump import to_yaml
 from vivace.config.overrides import Limits
 from vivace.config.receivers import OtlpGrpc, OtlpHttp, ReceiverTls
 from vivace.config.server import ListenTls
@@ -382,13 +383,15 @@ class _Status:
     def runtime_config_yaml(self, mode: ConfigMode) -> str:
         tenants = self.service._limits.tenants
         entries = tenants.entries if tenants else {}
-        return "".join(f"{name}:\n{_indent(limits.to_yaml())}" for name, limits in sorted(entries.items())) or "{}\n"
+        return (
+            "".join(f"{name}:\n{_indent(to_yaml(limits, 'all'))}" for name, limits in sorted(entries.items())) or "{}\n"
+        )
 
     def overrides_yaml(self, tenant: str | None) -> str:
         limits = self.service._limits
         if tenant is not None and tenant not in self.service._store.tenants():
             raise NotFoundError(f"no such tenant: {tenant}")
-        return (limits.of(tenant) if tenant else limits.defaults).to_yaml()
+        return to_yaml(limits.of(tenant) if tenant else limits.defaults, "all")
 
 
 def _indent(text: str) -> str:

@@ -17,7 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
 from vivace.api.app import build_app
-from vivace.api.deps import ApiDeps, ConfigMode, FoundTrace, ServiceRow
+from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
 from vivace.api.status import table
 from vivace.api.tenancy import tenant_from_header
 from vivace.errors import (
@@ -29,6 +29,7 @@ from vivace.errors import (
     RequestError,
     UnavailableError,
 )
+from vivace.query.lookup import FoundTrace
 from vivace.telemetry import Telemetry
 
 TRACE_ID = bytes.fromhex("0000000000000000000000000abc1d00")

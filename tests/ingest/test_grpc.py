@@ -269,6 +269,20 @@ def test_stop_answers_what_is_under_way() -> None:
     run(scenario())
 
 
+def test_stop_says_goodbye_first() -> None:
+    async def scenario() -> None:
+        receiver = receiver_of(MemoryCommitter())
+        await receiver.start()
+        client = await RawClient.connect(receiver.port)
+        await client.flush()
+        await until(lambda: any(connection.settled for connection in receiver._connections))
+        await receiver.stop(5)
+        await client.closed()
+        assert any(isinstance(event, ngh2.GoAwayReceived) and event.error_code == 0 for event in client.events)
+
+    run(scenario())
+
+
 def test_stop_does_not_wait_beyond_its_grace() -> None:
     async def scenario() -> None:
         committer = MemoryCommitter(Accepted(1))
@@ -526,7 +540,7 @@ def test_no_bytes_break_a_connection_or_leak(changes: list[tuple[int, bytes]], c
     asyncio.run(scenario())
 
 
-def test_a_client_that_goes_away_or_resets_gives_its_bytes_back() -> None:
+def test_a_client_that_goes_away_or_resets_gives_its_bytes_back(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         committer = MemoryCommitter(Accepted(1))
         committer.gate = asyncio.Event()
@@ -550,7 +564,9 @@ def test_a_client_that_goes_away_or_resets_gives_its_bytes_back() -> None:
             await until(lambda: not receiver._connections)
             assert receiver.budget.held_bytes == 0
 
+    caplog.set_level("INFO", "vivace.ingest")
     run(scenario())
+    assert caplog.records == []
 
 
 # The sweep
@@ -581,6 +597,19 @@ def test_slow_requests_are_refused_and_silent_connections_closed() -> None:
             await until(lambda: len(receiver._connections) == 1)
             silent.close()
             client.writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("quick_sweep")
+def test_the_read_timeout_spares_a_slow_commit() -> None:
+    async def scenario() -> None:
+        committer = MemoryCommitter(Accepted(1))
+        committer.gate = asyncio.Event()
+        receiver = receiver_of(committer, GrpcOptions(read_timeout_seconds=0.05))
+        async with serving(receiver) as port, calling(port) as export:
+            asyncio.get_running_loop().call_later(0.15, committer.gate.set)
+            assert await export(b"x") == b"\x0a\x00"
 
     run(scenario())
 

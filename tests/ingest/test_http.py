@@ -270,7 +270,7 @@ def test_the_budget_refuses_what_does_not_fit() -> None:
         async with client_of(receiver_of(committer, HttpOptions(max_buffered_bytes=1000))) as client:
             first = asyncio.ensure_future(client.post("/v1/traces", headers=PROTOBUF, content=bytes(900)))
             await committer.arrived.acquire()
-            reply = await client.post("/v1/traces", headers=JSON, content=bytes(200))
+            reply = await client.post("/v1/traces", headers=JSON, content=bytes(101))
             assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
             assert "already holds 900 of at most 1000 bytes" in reply.json()["message"]
             committer.gate.set()
@@ -297,7 +297,8 @@ def test_long_json_is_encoded_off_the_loop() -> None:
 
 # Broken and slow clients
 
-HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nContent-Type: application/"
+PROTOBUF_HEAD, JSON_HEAD = HEAD + b"x-protobuf\r\n\r\n", HEAD + b"json\r\n\r\n"
 
 
 def test_a_client_that_goes_away_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -305,7 +306,7 @@ def test_a_client_that_goes_away_harms_nobody(caplog: pytest.LogCaptureFixture) 
         committer = MemoryCommitter(Accepted(1))
         receiver = receiver_of(committer, HttpOptions(max_buffered_bytes=100))
         async with client_of(receiver) as client:
-            for sent in (b"POST", HEAD, HEAD + b"half"):
+            for sent in (b"POST", PROTOBUF_HEAD, PROTOBUF_HEAD + b"half"):
                 _, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
                 writer.write(sent)
                 await writer.drain()
@@ -326,7 +327,7 @@ def test_a_body_that_does_not_come_is_refused() -> None:
         receiver = receiver_of(MemoryCommitter(), HttpOptions(read_timeout_seconds=0.05))
         async with serving(receiver):
             reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
-            writer.write(HEAD + b"half")
+            writer.write(JSON_HEAD + b"half")
             reply = await reader.readuntil(b"}")
             writer.close()
             return reply
@@ -342,6 +343,17 @@ def test_a_connection_that_never_asks_is_closed() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             assert await reader.read() == b""
             writer.close()
+
+    run(scenario())
+
+
+def test_the_idle_timeout_spares_a_slow_commit() -> None:
+    async def scenario() -> None:
+        committer = MemoryCommitter(Accepted(1))
+        committer.gate = asyncio.Event()
+        async with client_of(receiver_of(committer, HttpOptions(idle_timeout_seconds=0.05))) as client:
+            asyncio.get_running_loop().call_later(0.15, committer.gate.set)
+            assert (await client.post("/v1/traces", headers=PROTOBUF)).status_code == 200
 
     run(scenario())
 
@@ -407,8 +419,12 @@ def test_stop_answers_what_is_under_way_and_installs_no_signal_handlers() -> Non
             assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
             under_way = asyncio.ensure_future(client.post("/v1/traces", headers=PROTOBUF))
             await committer.arrived.acquire()
+            idle, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+            await until(lambda: len(receiver._state.connections) == 2)
             stopping = asyncio.ensure_future(receiver.stop(10))
-            asyncio.get_running_loop().call_later(0.05, committer.gate.set)
+            assert await idle.read() == b""
+            writer.close()
+            committer.gate.set()
             assert (await under_way).status_code == 200
             await stopping
             with pytest.raises(httpx.TransportError):

@@ -11,6 +11,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from vivace.api.tenancy import single_tenant
+from vivace.query.lookup import FoundTrace
 from vivace.telemetry import Telemetry
 
 
@@ -21,20 +22,6 @@ class LookupMode(StrEnum):
     INGESTERS = "ingesters"
     BLOCKS = "blocks"
     EXTERNAL = "external"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundTrace:
-    """A trace as it is stored.
-
-    otlp             wire bytes of a TracesData, at least one span
-    inspected_bytes  bytes read to find it
-    partial          the trace is over the tenant's max_bytes_per_trace, and spans were left out for it
-    """
-
-    otlp: bytes
-    inspected_bytes: int
-    partial: bool
 
 
 class TraceLookup(Protocol):

@@ -16,11 +16,12 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from vivace.api.deps import ApiDeps, FoundTrace, LookupMode
+from vivace.api.deps import ApiDeps, LookupMode
 from vivace.api.negotiate import Form, api_response, form_of, run_sized
 from vivace.api.otlp_json import trace_json
 from vivace.api.routing import Route
 from vivace.errors import RequestError
+from vivace.query.lookup import FoundTrace
 
 TRACE_ID_SIZE = 16
 _PARTIAL = 1  # tempopb.PartialStatus

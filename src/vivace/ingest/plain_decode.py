@@ -194,6 +194,7 @@ class PlainDecoder:
 
     def _add_span(self, span: Message, resource: int, scope: int) -> None:
         group, row = self._group, len(self._group.spans)
+        size = span.ByteSize()  # before strings inside values are repaired
         self._add_pairs(group.span_pairs, row, span.attributes)
         for event in span.events:
             self._add_pairs(group.event_pairs, len(group.events), event.attributes)
@@ -226,7 +227,7 @@ class PlainDecoder:
             span.dropped_links_count,
             resource,
             scope,
-            span.ByteSize(),
+            size,
         )
 
     # -- attributes ---------------------------------------------------------------------------------------------------

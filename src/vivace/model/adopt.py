@@ -123,11 +123,7 @@ def _known(keys: Pool, columns: list[U32], attributes: Attributes, count: int) -
     bounds = np.searchsorted(attributes.row, np.arange(count + 1)).tolist()
     for i in range(count):
         pairs = slice(bounds[i], bounds[i + 1])
-        parts: list[NDArray[np.unsignedinteger]] = [
-            attributes.key[pairs],
-            attributes.type[pairs],
-            attributes.value[pairs],
-        ]
+        coded = [c[pairs].tobytes() for c in (attributes.key, attributes.type, attributes.value)]
         fields = b"".join(int(c[i]).to_bytes(4, "little") for c in columns)
         empty = not any(fields) and bounds[i] == bounds[i + 1]
         size = len(keys)

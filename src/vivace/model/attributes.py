@@ -34,6 +34,10 @@ class Attributes:
     def __len__(self) -> int:
         return len(self.row)
 
+    def pick(self, pairs: NDArray[np.integer]) -> Attributes:
+        """The given pairs, in the given order, rows as they are numbered."""
+        return Attributes(self.row[pairs], self.key[pairs], self.type[pairs], self.value[pairs])
+
     def slice(self, first_row: int, last_row: int) -> Attributes:
         """Pairs of rows [first_row, last_row), renumbered from 0."""
         a, b = np.searchsorted(self.row, (first_row, last_row))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,12 +103,12 @@ class SpanBatch:
 
     @classmethod
     def empty(cls, dictionary: Dictionary) -> SpanBatch:
-        columns = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
+        columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
         return cls(dictionary, **columns, attributes=Attributes.empty(), events=Events.empty(), links=Links.empty())
 
     def slice(self, start: int, stop: int) -> SpanBatch:
         """Rows [start, stop), sharing memory except for the renumbered row indexes of attributes, events, links."""
-        columns = {name: getattr(self, name)[start:stop] for name in COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in COLUMNS}
         return replace(
             self,
             **columns,
@@ -158,7 +158,7 @@ def concat(batches: Sequence[SpanBatch]) -> SpanBatch:
     dictionary = batches[0].dictionary
     if any(b.dictionary is not dictionary for b in batches):
         raise ValueError("batches of different dictionaries; rehome them first")
-    columns = {name: _join([getattr(b, name) for b in batches]) for name in COLUMNS}
+    columns: dict[str, Any] = {name: _join([getattr(b, name) for b in batches]) for name in COLUMNS}
     counts = [len(b) for b in batches]
     return SpanBatch(
         dictionary,

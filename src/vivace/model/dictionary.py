@@ -17,7 +17,6 @@ import numpy as np
 from vivace.model.attributes import U32, Attributes, concat_attributes
 from vivace.model.pool import Pool
 
-
 PAIR_BYTES = 17
 """Of one attribute: row, key, type, value."""
 

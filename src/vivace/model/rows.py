@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ IDENTITY_COLUMNS = tuple(name for name in COLUMNS if name not in ("size", "resou
 
 def take(batch: SpanBatch, rows: Rows) -> SpanBatch:
     """The given rows, in the given order; rows may repeat."""
+    columns: dict[str, Any] = {name: _pick(getattr(batch, name), rows) for name in COLUMNS}
     return replace(
         batch,
-        **{name: _pick(getattr(batch, name), rows) for name in COLUMNS},
+        **columns,
         attributes=take_attributes(batch.attributes, len(batch), rows),
         events=_take_children(batch.events, len(batch), rows),
         links=_take_children(batch.links, len(batch), rows),
@@ -41,7 +42,7 @@ def _take_children(children: T, span_count: int, spans: Rows) -> T:
     if not len(children):
         return children
     new_span, picked = _expand(children.span, span_count, spans)
-    columns = {name: _pick(getattr(children, name), picked) for name in CHILD_COLUMNS[type(children)]}
+    columns: dict[str, Any] = {name: _pick(getattr(children, name), picked) for name in CHILD_COLUMNS[type(children)]}
     attributes = take_attributes(children.attributes, len(children), picked)
     return type(children)(span=new_span, attributes=attributes, **columns)
 

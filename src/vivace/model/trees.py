@@ -9,6 +9,8 @@ Rule 3  where a client and a server span share one id (Zipkin), the server hangs
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from vivace.model.attributes import I32, I64, U64
@@ -42,7 +44,7 @@ def number_plain(first_rows: I64, span_id: U64, parent_id: U64, kind: I32) -> tu
     left, right, parent = ([0] * n for _ in range(3))
     bounds = [*first_rows.tolist(), n]
     ids, parents, kinds = span_id.tolist(), parent_id.tolist(), kind.tolist()
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         rows = range(first, last)
         up = _parents(rows, ids, parents, kinds)
         children: dict[int, list[int]] = {}

@@ -28,7 +28,12 @@ BLOCK_MODES = frozenset({"all", "blocks"})
 
 @dataclass(frozen=True, slots=True)
 class FoundTrace:
-    """otlp: wire bytes of a TracesData.  inspected_bytes: of the columns read.  partial: spans left out for the limit."""
+    """A trace as it is stored.
+
+    otlp             wire bytes of a TracesData, at least one span
+    inspected_bytes  bytes of the columns that were read
+    partial          the trace is over the tenant's max_bytes_per_trace, and spans were left out for it
+    """
 
     otlp: bytes
     inspected_bytes: int
@@ -67,9 +72,7 @@ class TraceLookup:
         fitting = max(1, len(batch) * limit // len(otlp))
         return FoundTrace(encode(batch.slice(0, fitting)), inspected, partial=True)
 
-    def _parts(
-        self, tenant: str, high: int, low: int, bounds: tuple[int, int] | None, mode: str
-    ) -> list[SpanBatch]:
+    def _parts(self, tenant: str, high: int, low: int, bounds: tuple[int, int] | None, mode: str) -> list[SpanBatch]:
         found: list[SpanBatch | None] = []
         with self._store.snapshot(tenant) as snapshot:
             if mode in HEAD_MODES:

@@ -255,7 +255,7 @@ def _words(column: pa.ChunkedArray, words: int) -> NDArray[np.uint64]:
         ends = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
         if len(array) and int(ends[-1] - ends[0]) != size * len(array):
             raise ValueError(f"ids that are not {size} bytes")
-        data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[ends[0] : ends[-1]] if len(array) else b""
+        data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[ends[0] : ends[-1]]
     ids: NDArray[np.uint64] = np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, words)
     return ids
 

@@ -109,12 +109,11 @@ class TableFile:
         by_name = {(name, kind): (code, kind) for (code, kind), name in names.items()}
         columns, used = {}, set()
         for stats in self._columns:
-            lane = by_name.get((stats.key.name, stats.key.type))
-            if lane:
-                used.add(lane)
-            columns[stats.column] = lane_array(
-                lanes.lanes[lane] if lane else None, stats.key.type, lanes.row_count, dictionary
-            )
+            place = by_name.get((stats.key.name, stats.key.type))
+            if place:
+                used.add(place)
+            found = lanes.lanes[place] if place else None
+            columns[stats.column] = lane_array(found, stats.key.type, lanes.row_count, dictionary)
         for (code, kind), lane in lanes.lanes.items():
             assert self._scope is not None
             key = Key(self._scope, names[code, kind], kind)

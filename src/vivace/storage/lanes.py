@@ -72,7 +72,7 @@ def split(attributes: Attributes, row_count: int) -> Lanes:
     extra = Attributes.empty()
     if again.any():
         pairs = np.sort(order[again])
-        extra = Attributes(*(c[pairs] for c in (attributes.row, attributes.key, attributes.type, attributes.value)))
+        extra = attributes.pick(pairs)
         order, lane, row = order[~again], lane[~again], row[~again]
     value = attributes.value[order]
     bounds = np.searchsorted(lane, np.arange(len(used) + 1)).tolist()
