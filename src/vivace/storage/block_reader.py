@@ -7,13 +7,11 @@ Bytes: docs/formats/block.md.  Queries over columns: scan.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,6 +25,9 @@ from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage import layout
 from vivace.storage.id_index import IdIndex
 from vivace.storage.layout import BlockMeta, KeyStats
+
+ROW = "row_number"
+"""Name for the row number that polars adds; no column is called so, those of attributes begin with their scope."""
 
 TRACE_ROWS_MAX = 20_000
 """Up to here a range is read row by row through polars; beyond, whole row groups are cheaper."""
@@ -85,7 +86,7 @@ class Block:
             resource=adopt_resources(spans["resource"].to_numpy(), tables, dictionary),
             scope=adopt_scopes(spans["scope"].to_numpy(), tables, dictionary),
             size=np.broadcast_to(np.uint32(0), count),
-            attributes=attribute_rows(spans, self._columns[AttributeScope.SPAN], dictionary),
+            attributes=self._attributes(spans, AttributeScope.SPAN, first, dictionary),
             events=self._events(first, count, dictionary),
             links=self._links(first, count, dictionary),
         )
@@ -122,7 +123,7 @@ class Block:
             time_unix_nano=table["time_unix_nano"].to_numpy().view(np.uint64),
             name=_codes(table["name"], dictionary.strings),
             dropped_attributes_count=table["dropped_attributes_count"].to_numpy(),
-            attributes=attribute_rows(table, self._columns[AttributeScope.EVENT], dictionary),
+            attributes=self._child_attributes(table, AttributeScope.EVENT, dictionary),
         )
 
     def _links(self, first: int, count: int, dictionary: Dictionary) -> Links:
@@ -136,13 +137,41 @@ class Block:
             trace_state=_codes(table["trace_state"], dictionary.strings),
             flags=table["flags"].to_numpy(),
             dropped_attributes_count=table["dropped_attributes_count"].to_numpy(),
-            attributes=attribute_rows(table, self._columns[AttributeScope.LINK], dictionary),
+            attributes=self._child_attributes(table, AttributeScope.LINK, dictionary),
         )
 
     def _children(self, file: str, first: int, count: int) -> pa.Table:
         wanted = pl.col("span").is_between(first, first + count, closed="left")
-        frame = pl.scan_parquet(self.directory / file, glob=False, cache=False).filter(wanted).collect()
-        return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+        scan = pl.scan_parquet(self.directory / file, glob=False, cache=False, row_index_name=ROW)
+        return scan.filter(wanted).collect().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+
+    def _child_attributes(self, table: pa.Table, scope: AttributeScope, dictionary: Dictionary) -> Attributes:
+        if not len(table):
+            return Attributes.empty()
+        # children of a range of spans are a range of rows themselves
+        return self._attributes(table, scope, int(table[ROW][0].as_py()), dictionary)
+
+    def _attributes(self, table: pa.Table, scope: AttributeScope, first: int, dictionary: Dictionary) -> Attributes:
+        """Pairs of the rows [first, first + len(table)) of a scope's table, from its columns and from the overflow."""
+        parts = [_lane_pairs(table[k.column], k, dictionary) for k in self._columns[scope]]
+        if self.meta.overflow.get(scope.value) and len(table):
+            parts.append(self._overflow(scope, first, len(table), dictionary))
+        if not parts:
+            return Attributes.empty()
+        row = np.concatenate([p.row for p in parts])
+        order = np.argsort(row, kind="stable")
+        return Attributes(
+            row[order],
+            np.concatenate([p.key for p in parts])[order],
+            np.concatenate([p.type for p in parts])[order],
+            np.concatenate([p.value for p in parts])[order],
+        )
+
+    def _overflow(self, scope: AttributeScope, first: int, count: int, dictionary: Dictionary) -> Attributes:
+        wanted = (pl.col("scope") == scope.value) & pl.col("row").is_between(first, first + count, closed="left")
+        scan = pl.scan_parquet(self.directory / layout.ATTRIBUTES, glob=False, cache=False).filter(wanted)
+        table = scan.drop("scope").collect().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+        return _overflow_pairs(table, first, dictionary)
 
     def tables(self) -> Dictionary:
         """Resources and scopes of the block, numbered as its rows number them. Read once, kept while the block is."""
@@ -155,29 +184,15 @@ class Block:
         resources = pq.read_table(self.directory / layout.RESOURCES, use_threads=False).combine_chunks()
         scopes = pq.read_table(self.directory / layout.SCOPES, use_threads=False).combine_chunks()
         url = _codes(resources["schema_url"], tables.strings)
-        pairs = attribute_rows(resources, self._columns[AttributeScope.RESOURCE], tables)
+        pairs = self._attributes(resources, AttributeScope.RESOURCE, 0, tables)
         dropped = resources["dropped_attributes_count"].to_numpy()
         # row 0 is the empty one of every dictionary, and of every block
         tables.add_resources(Resources(url[1:], dropped[1:], pairs.slice(1, len(url))))
         name, version, schema = (_codes(scopes[c], tables.strings) for c in ("name", "version", "schema_url"))
-        pairs = attribute_rows(scopes, self._columns[AttributeScope.INSTRUMENTATION], tables)
+        pairs = self._attributes(scopes, AttributeScope.INSTRUMENTATION, 0, tables)
         dropped = scopes["dropped_attributes_count"].to_numpy()
         tables.add_scopes(Scopes(name[1:], version[1:], schema[1:], dropped[1:], pairs.slice(1, len(name))))
         return tables
-
-
-def attribute_rows(table: pa.Table, columns: Sequence[KeyStats], dictionary: Dictionary) -> Attributes:
-    """Attribute columns and the overflow list of a table as one long table again, sorted by row."""
-    parts = [_lane_pairs(table[k.column], k, dictionary) for k in columns]
-    parts.append(_overflow_pairs(table[layout.OVERFLOW], dictionary))
-    row = np.concatenate([p.row for p in parts])
-    order = np.argsort(row, kind="stable")
-    return Attributes(
-        row[order],
-        np.concatenate([p.key for p in parts])[order],
-        np.concatenate([p.type for p in parts])[order],
-        np.concatenate([p.value for p in parts])[order],
-    )
 
 
 def _lane_pairs(column: pa.ChunkedArray, stats: KeyStats, dictionary: Dictionary) -> Attributes:
@@ -196,14 +211,11 @@ def _lane_pairs(column: pa.ChunkedArray, stats: KeyStats, dictionary: Dictionary
     return Attributes(row, np.full(n, key, np.uint32), np.full(n, stats.key.type, np.uint8), value)
 
 
-def _overflow_pairs(column: pa.ChunkedArray, dictionary: Dictionary) -> Attributes:
-    lists = _one(column)
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    if not lengths.any():
+def _overflow_pairs(table: pa.Table, first: int, dictionary: Dictionary) -> Attributes:
+    if not len(table):
         return Attributes.empty()
-    entries = lists.flatten()
-    kind = entries.field("type").to_numpy()
-    value = np.zeros(len(entries), np.uint64)
+    kind = table["type"].to_numpy()
+    value = np.zeros(len(table), np.uint64)
     for types, name in (
         ((ValueType.STRING,), "string"),
         ((ValueType.INT,), "int"),
@@ -213,11 +225,11 @@ def _overflow_pairs(column: pa.ChunkedArray, dictionary: Dictionary) -> Attribut
     ):
         chosen = np.isin(kind, types)
         if chosen.any():
-            present = entries.field(name).filter(pa.array(chosen))
+            present = _one(table[name]).filter(pa.array(chosen))
             pool = {"string": dictionary.strings, "bytes": dictionary.blobs}.get(name)
             value[chosen] = _codes(present, pool) if pool is not None else _bits(present, types[0])
-    row = np.repeat(np.arange(len(lists), dtype=np.uint32), lengths)
-    return Attributes(row, _codes(entries.field("key"), dictionary.strings), kind, value)
+    row = (table["row"].to_numpy() - first).astype(np.uint32)
+    return Attributes(row, _codes(table["key"], dictionary.strings), kind, value)
 
 
 def _bits(present: pa.Array, kind: ValueType) -> U64:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vivace.errors import InvariantError
 from vivace.model.adopt import adopt_resources, adopt_scopes
@@ -27,22 +26,11 @@ from vivace.model.dictionary import Dictionary
 from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage import layout
 from vivace.storage.id_index import write_index
-from vivace.storage.lanes import (
-    OVERFLOW_TYPE,
-    Lanes,
-    lane_array,
-    overflow_array,
-    pool_array,
-    split,
-    strings_array,
-)
+from vivace.storage.lanes import pool_array, split, strings_array
 from vivace.storage.layout import Key, KeyStats
+from vivace.storage.table_file import OverflowFile, TableFile, lane_names
 from vivace.storage.trace_table import trace_columns
 from vivace.storage.verify import checksum
-
-COMPRESSION, COMPRESSION_LEVEL = "zstd", 1
-
-PLAIN_BYTES_TYPES = {ValueType.INT: pa.int64(), ValueType.DOUBLE: pa.float64(), ValueType.BOOL: pa.bool_()}
 
 
 def count_keys(batch: SpanBatch) -> dict[Key, int]:
@@ -67,81 +55,6 @@ def _varying(batch: SpanBatch) -> Iterator[tuple[AttributeScope, Attributes]]:
     yield AttributeScope.LINK, batch.links.attributes
 
 
-class TableFile:
-    """One Parquet file whose rows have fixed columns, chosen attribute columns and the overflow list."""
-
-    def __init__(self, path: Path, scope: AttributeScope | None, plan: list[KeyStats]) -> None:
-        self.path = path
-        self._scope = scope
-        self._columns = [k for k in plan if k.key.scope is scope and k.column]
-        self._writer: pq.ParquetWriter | None = None
-        self.counts: dict[Key, int] = {}
-        self.rows = 0
-
-    def append(
-        self, fixed: dict[str, pa.Array], row_count: int, attributes: Attributes, dictionary: Dictionary
-    ) -> None:
-        """Write one row group."""
-        columns = dict(fixed)
-        if self._scope is not None:
-            columns |= self._attribute_columns(split(attributes, row_count), dictionary)
-        # columns without nulls are declared so: no definition levels to write or to read
-        schema = pa.schema([pa.field(n, a.type, nullable=n not in fixed or n in NULLABLE) for n, a in columns.items()])
-        table = pa.table(columns, schema=schema)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self.path,
-                table.schema,
-                compression=COMPRESSION,
-                compression_level=COMPRESSION_LEVEL,
-                use_dictionary=[n for n in table.column_names if n not in DELTA_COLUMNS and n not in PLAIN_COLUMNS],
-                column_encoding={n: "DELTA_BINARY_PACKED" for n in table.column_names if n in DELTA_COLUMNS},
-                write_page_index=True,
-                data_page_version="2.0",
-                store_schema=False,
-            )
-        if row_count or not self.rows:
-            self._writer.write_table(table, row_group_size=max(row_count, 1))
-        self.rows += row_count
-
-    def _attribute_columns(self, lanes: Lanes, dictionary: Dictionary) -> dict[str, pa.Array]:
-        names = _lane_names(lanes, dictionary)
-        by_name = {(name, kind): (code, kind) for (code, kind), name in names.items()}
-        columns, used = {}, set()
-        for stats in self._columns:
-            place = by_name.get((stats.key.name, stats.key.type))
-            if place:
-                used.add(place)
-            found = lanes.lanes[place] if place else None
-            columns[stats.column] = lane_array(found, stats.key.type, lanes.row_count, dictionary)
-        for (code, kind), lane in lanes.lanes.items():
-            assert self._scope is not None
-            key = Key(self._scope, names[code, kind], kind)
-            self.counts[key] = self.counts.get(key, 0) + len(lane.row)
-        rest = [(code, kind, lane) for (code, kind), lane in lanes.lanes.items() if (code, kind) not in used]
-        if rest or len(lanes.extra):
-            columns[layout.OVERFLOW] = overflow_array(rest, lanes.extra, lanes.row_count, dictionary)
-        else:
-            columns[layout.OVERFLOW] = pa.nulls(lanes.row_count, OVERFLOW_TYPE)
-        return columns
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def _lane_names(lanes: Lanes, dictionary: Dictionary) -> dict[tuple[int, ValueType], str]:
-    keys = list(lanes.lanes)
-    names = pool_array(dictionary.strings, np.array([k for k, _ in keys], np.uint32), pa.string()).to_pylist()
-    return dict(zip(keys, names, strict=True))
-
-
-NULLABLE = frozenset({"root_service_name", "root_name"})
-DELTA_COLUMNS = frozenset({"start_time_unix_nano", "time_unix_nano", "nested_set_left", "first_row", "span"})
-PLAIN_COLUMNS = frozenset({"span_id", "parent_span_id", "duration_nano", "nested_set_right"})
-
-
 class BlockWriter:
     """Writes one block. Use: append() any number of times, then finish(), or abort()."""
 
@@ -151,10 +64,11 @@ class BlockWriter:
         self._path = directory / f"{block_id}.tmp"
         self._path.mkdir(parents=True)
         self._plan = plan
-        self._spans = TableFile(self._path / layout.SPANS, AttributeScope.SPAN, plan)
-        self._events = TableFile(self._path / layout.EVENTS, AttributeScope.EVENT, plan)
-        self._links = TableFile(self._path / layout.LINKS, AttributeScope.LINK, plan)
-        self._traces = TableFile(self._path / layout.TRACES, None, plan)
+        self._overflow = OverflowFile(self._path / layout.ATTRIBUTES)
+        self._spans = TableFile(self._path / layout.SPANS, AttributeScope.SPAN, plan, self._overflow)
+        self._events = TableFile(self._path / layout.EVENTS, AttributeScope.EVENT, plan, self._overflow)
+        self._links = TableFile(self._path / layout.LINKS, AttributeScope.LINK, plan, self._overflow)
+        self._traces = TableFile(self._path / layout.TRACES, None, plan, None)
         self._tables = Dictionary()
         self._row_groups: list[int] = []
         self._ids: list[tuple[U64, U64, I64, I64]] = []
@@ -228,7 +142,7 @@ class BlockWriter:
         scopes = self._write_scopes()
         write_index(self._path / layout.INDEX, self._ids)
         files = (self._spans, self._events, self._links, self._traces)
-        for file in files:
+        for file in (*files, self._overflow):
             file.close()
         names = [n for n in layout.DATA_FILES if (self._path / n).exists()]
         keys = [k for k in (*_final_keys(files, self._plan), *resources, *scopes) if k.rows]
@@ -242,6 +156,7 @@ class BlockWriter:
             trace_count=self._traces.rows,
             event_count=self._events.rows,
             link_count=self._links.rows,
+            overflow={scope.value: rows for scope, rows in self._overflow.rows.items()},
             row_groups=tuple(self._row_groups),
             wal_until=wal_until,
             level=level,
@@ -259,7 +174,7 @@ class BlockWriter:
 
     def abort(self) -> None:
         """Leave nothing behind."""
-        for file in (self._spans, self._events, self._links, self._traces):
+        for file in (self._spans, self._events, self._links, self._traces, self._overflow):
             try:
                 file.close()
             except OSError:  # a full disk is why we are here; the files go anyway
@@ -273,7 +188,7 @@ class BlockWriter:
             "dropped_attributes_count": pa.array(table.dropped_attributes_count),
         }
         path = self._path / layout.RESOURCES
-        return _write_small(path, AttributeScope.RESOURCE, fixed, len(table), table.attributes, self._tables)
+        return self._write_small(path, AttributeScope.RESOURCE, fixed, len(table), table.attributes)
 
     def _write_scopes(self) -> list[KeyStats]:
         table, strings = self._tables.scopes, self._tables.strings
@@ -284,21 +199,20 @@ class BlockWriter:
             "dropped_attributes_count": pa.array(table.dropped_attributes_count),
         }
         path = self._path / layout.SCOPES
-        return _write_small(path, AttributeScope.INSTRUMENTATION, fixed, len(table), table.attributes, self._tables)
+        return self._write_small(path, AttributeScope.INSTRUMENTATION, fixed, len(table), table.attributes)
 
-
-def _write_small(
-    path: Path, scope: AttributeScope, fixed: dict[str, pa.Array], rows: int, attributes: Attributes, tables: Dictionary
-) -> list[KeyStats]:
-    """A whole table in one row group: its columns are chosen from itself."""
-    lanes = split(attributes, rows)
-    names = _lane_names(lanes, tables)
-    counts = {Key(scope, names[lane], lane[1]): len(values.row) for lane, values in lanes.lanes.items()}
-    plan = layout.choose_columns(counts, {scope: rows})
-    file = TableFile(path, scope, plan)
-    file.append(fixed, rows, attributes, tables)
-    file.close()
-    return plan
+    def _write_small(
+        self, path: Path, scope: AttributeScope, fixed: dict[str, pa.Array], rows: int, attributes: Attributes
+    ) -> list[KeyStats]:
+        """A whole table in one row group: its columns are chosen from itself."""
+        lanes = split(attributes, rows)
+        names = lane_names(lanes, self._tables)
+        counts = {Key(scope, names[lane], lane[1]): len(values.row) for lane, values in lanes.lanes.items()}
+        plan = layout.choose_columns(counts, {scope: rows})
+        file = TableFile(path, scope, plan, self._overflow)
+        file.append(fixed, rows, attributes, self._tables)
+        file.close()
+        return plan
 
 
 def _final_keys(files: tuple[TableFile, ...], plan: list[KeyStats]) -> Iterator[KeyStats]:

@@ -22,21 +22,6 @@ _TYPES = 8  # values of ValueType: a lane's number is key * 8 + type
 
 STRING_TYPE = pa.dictionary(pa.int32(), pa.string())
 
-OVERFLOW_TYPE = pa.list_(
-    pa.struct(
-        [
-            pa.field("key", STRING_TYPE, nullable=False),
-            pa.field("type", pa.uint8(), nullable=False),
-            pa.field("string", STRING_TYPE),
-            pa.field("int", pa.int64()),
-            pa.field("double", pa.float64()),
-            pa.field("bool", pa.bool_()),
-            pa.field("bytes", pa.binary()),
-        ]
-    )
-)
-"""One entry a pair that has no column. `bytes` holds raw bytes, or an encoded ArrayValue or KeyValueList."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -129,31 +114,25 @@ def lane_array(lane: Lane | None, kind: ValueType, row_count: int, dictionary: D
     return pa.array(value != 0, mask=~valid)
 
 
-def overflow_array(
-    lanes: Iterable[tuple[int, ValueType, Lane]], extra: Attributes, row_count: int, dictionary: Dictionary
-) -> pa.Array:
-    """The list column of all pairs that have no column of their own; null where a row has none."""
-    pairs = _merge(lanes, extra)
-    offsets = np.zeros(row_count + 1, np.int32)
-    np.cumsum(np.bincount(pairs.row, minlength=row_count), out=offsets[1:])
+def pair_columns(pairs: Attributes, dictionary: Dictionary) -> dict[str, pa.Array]:
+    """Pairs as columns: key, type, and one value column for each kind of value, null in the others' rows.
+
+    `bytes` holds raw bytes, or an encoded ArrayValue or KeyValueList.
+    """
     is_type = {t: pairs.type == t for t in ValueType}
     of_string, blob = is_type[ValueType.STRING], pairs.type >= ValueType.ARRAY
-    entries = pa.StructArray.from_arrays(
-        [
-            strings_array(dictionary.strings, pairs.key),
-            pa.array(pairs.type),
-            strings_array(dictionary.strings, np.where(of_string, pairs.value, 0).astype(np.uint32), of_string),
-            pa.array(pairs.value.view(np.int64), mask=~is_type[ValueType.INT]),
-            pa.array(pairs.value.view(np.float64), mask=~is_type[ValueType.DOUBLE]),
-            pa.array(pairs.value != 0, mask=~is_type[ValueType.BOOL]),
-            _blobs(dictionary.blobs, pairs.value, blob),
-        ],
-        fields=list(OVERFLOW_TYPE.value_type),
-    )
-    return pa.ListArray.from_arrays(pa.array(offsets), entries)
+    return {
+        "key": strings_array(dictionary.strings, pairs.key),
+        "type": pa.array(pairs.type),
+        "string": strings_array(dictionary.strings, np.where(of_string, pairs.value, 0).astype(np.uint32), of_string),
+        "int": pa.array(pairs.value.view(np.int64), mask=~is_type[ValueType.INT]),
+        "double": pa.array(pairs.value.view(np.float64), mask=~is_type[ValueType.DOUBLE]),
+        "bool": pa.array(pairs.value != 0, mask=~is_type[ValueType.BOOL]),
+        "bytes": _blobs(dictionary.blobs, pairs.value, blob),
+    }
 
 
-def _merge(lanes: Iterable[tuple[int, ValueType, Lane]], extra: Attributes) -> Attributes:
+def loose_pairs(lanes: Iterable[tuple[int, ValueType, Lane]], extra: Attributes) -> Attributes:
     """Lanes and loose pairs as one table again, sorted by row."""
     parts = [extra, *(_pairs(key, kind, lane) for key, kind, lane in lanes)]
     row = np.concatenate([p.row for p in parts])

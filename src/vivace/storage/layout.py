@@ -1,6 +1,6 @@
 """The layout of a block: file names, column names, meta.json. Bytes and meaning: docs/formats/block.md.
 
-Rule 1  which attributes are columns is decided once a block, by count; the rest lies in the list column `attributes`.
+Rule 1  which attributes are columns is decided once a block, by count; the rest lies in attributes.parquet.
 Rule 2  meta.json names every column and every key that lies in the overflow, so a block without a key is not opened.
 Rule 3  readers refuse a format version that they do not know, they never guess.
 """
@@ -20,14 +20,12 @@ from vivace.model.schema import SCALARS, AttributeScope, ValueType
 FORMAT_VERSION = 1
 
 SPANS, TRACES, EVENTS, LINKS = "spans.parquet", "traces.parquet", "events.parquet", "links.parquet"
-RESOURCES, SCOPES = "resources.parquet", "scopes.parquet"
+RESOURCES, SCOPES, ATTRIBUTES = "resources.parquet", "scopes.parquet", "attributes.parquet"
 INDEX, META = "ids.index", "meta.json"
-DATA_FILES = (SPANS, TRACES, EVENTS, LINKS, RESOURCES, SCOPES, INDEX)
-
-OVERFLOW = "attributes"
+DATA_FILES = (SPANS, TRACES, EVENTS, LINKS, RESOURCES, SCOPES, ATTRIBUTES, INDEX)
 
 COLUMNS_MAX = 128
-"""Attribute columns a file: 300 more in a 500,000-row block take 708 MB to write, the overflow list 122 MB (measured)."""
+"""Attribute columns a file: 300 more in a 500,000-row block take 708 MB to write, an overflow of pairs 122 MB (measured)."""
 
 COLUMN_SHARE_MIN = 0.002
 """An attribute on fewer rows than this share is not worth a column: its pages would hold little but nulls."""
@@ -47,7 +45,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeyStats:
-    """A key of a block: rows that carry it, and the column that holds it ("" = the overflow list)."""
+    """A key of a block: rows that carry it, and the column that holds it ("" = attributes.parquet)."""
 
     key: Key
     rows: int
@@ -64,7 +62,8 @@ def choose_columns(counts: Mapping[Key, int], row_counts: Mapping[AttributeScope
     for key, rows in sorted(counts.items(), key=lambda item: (-item[1], item[0].scope, item[0].name, item[0].type)):
         names = taken.setdefault(key.scope, set())
         often = rows >= COLUMN_SHARE_MIN * row_counts[key.scope]
-        if key.type in SCALARS and often and len(names) < COLUMNS_MAX:
+        named = "\0" not in key.name  # Arrow hands column names over as C strings
+        if key.type in SCALARS and often and named and len(names) < COLUMNS_MAX:
             column = _free_name(key, names)
             names.add(column)
             chosen.append(KeyStats(key, rows, column))
@@ -86,6 +85,7 @@ class BlockMeta:
 
     wal_until   sequence of the first WAL record that this block may lack: spans of these traces in earlier records are
                 here, so replay leaves them out
+    overflow    pairs without a column, by scope
     row_groups  spans in each row group of spans.parquet
     level       0 = cut from the head, n = merged n times
     replaces    ids of the blocks that this one was merged from
@@ -101,6 +101,7 @@ class BlockMeta:
     trace_count: int
     event_count: int
     link_count: int
+    overflow: dict[str, int]
     row_groups: tuple[int, ...]
     wal_until: int
     level: int
