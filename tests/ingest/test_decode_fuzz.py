@@ -34,7 +34,7 @@ def compare(body: bytes, limit: int = 2048) -> None:
     assert flat(batch) == flat(expected), body.hex()
 
 
-@settings(SLOW, max_examples=250)
+@settings(SLOW, max_examples=100)
 @given(st.lists(requests, min_size=1, max_size=3), st.sampled_from([0, 1, 3, 2048]))
 def test_both_decoders_give_the_same_rows_in_the_same_order(bodies: list[bytes], limit: int) -> None:
     batch, outcomes = decode("native", *bodies, limit=limit)
@@ -43,7 +43,7 @@ def test_both_decoders_give_the_same_rows_in_the_same_order(bodies: list[bytes],
     assert flat(batch, sizes=True) == flat(expected, sizes=True)
 
 
-@settings(SLOW, max_examples=250)
+@settings(SLOW, max_examples=80)
 @given(requests, requests, st.integers(0, 2**32))
 @example(request(span(b"\x0b")), b"", 0)
 def test_damaged_requests_give_the_same_spans_or_an_error(body: bytes, other: bytes, seed: int) -> None:
@@ -52,7 +52,7 @@ def test_damaged_requests_give_the_same_spans_or_an_error(body: bytes, other: by
         compare(mutated(body, [other], rng))
 
 
-@settings(SLOW, max_examples=300)
+@settings(SLOW, max_examples=150)
 @given(st.binary(max_size=40))
 def test_any_bytes_as_a_span(data: bytes) -> None:
     compare(data)
@@ -61,7 +61,7 @@ def test_any_bytes_as_a_span(data: bytes) -> None:
     compare(request(span(msg(9, data), msg(9, msg(2, data)), msg(9, msg(2, msg(5, data)), msg(9, msg(2, msg(6, data)))))))
 
 
-@settings(SLOW, max_examples=300)
+@settings(SLOW, max_examples=150)
 @given(st.binary(max_size=24))
 def test_strings_are_repaired_as_python_repairs_them(text: bytes) -> None:
     batch, _ = decode("native", request(span(msg(5, text))))

@@ -38,6 +38,10 @@ class ReplayTarget(Protocol):
 
     def publish(self, tenant: str, batch: SpanBatch, first_sequence: int) -> None: ...
 
+    def replayed(self, until: int) -> None:
+        """All records before the sequence `until` are published: a block cut now may claim those, and no more."""
+        ...
+
 
 def replay(
     records: Iterable[Record],
@@ -61,6 +65,7 @@ def replay(
         if len(batch):
             target.publish(tenant, batch, int(sequences.min()))
             published += len(batch)
+        target.replayed(group[-1].sequence + 1)
         after_group()
     return published
 

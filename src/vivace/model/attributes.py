@@ -17,6 +17,9 @@ I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
+PAIR_BYTES = 17
+"""Of one attribute in memory: row, key, type, value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:

@@ -12,13 +12,13 @@ Ids are big-endian numbers, so numeric order is byte order. Times are unsigned n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.model.attributes import I32, U32, U64, Attributes, concat_attributes, join_rows
+from vivace.model.attributes import I32, PAIR_BYTES, U32, U64, Attributes, concat_attributes, join_rows
 from vivace.model.dictionary import Dictionary
 
 
@@ -97,9 +97,11 @@ class SpanBatch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the columns, without the dictionary."""
-        children = (self.attributes, self.events, self.links, self.events.attributes, self.links.attributes)
-        return sum(_held(getattr(part, f.name)) for part in (self, *children) for f in fields(part))
+        """Bytes of the columns, without the dictionary. Asked for at every commit, so counted by rows, not by arrays."""
+        zero = sum(getattr(self, name).strides == (0,) for name in OFTEN_ZERO)
+        pairs = len(self.attributes) + len(self.events.attributes) + len(self.links.attributes)
+        row = ROW_BYTES - 4 * zero
+        return row * len(self) + PAIR_BYTES * pairs + EVENT_BYTES * len(self.events) + LINK_BYTES * len(self.links)
 
     @classmethod
     def empty(cls, dictionary: Dictionary) -> SpanBatch:
@@ -139,6 +141,10 @@ COLUMNS: dict[str, type[np.generic]] = {
     "size": np.uint32,
 }
 """The fixed columns of SpanBatch, in order, and their types."""
+
+OFTEN_ZERO = ("trace_state", "flags", "dropped_attributes_count", "dropped_events_count", "dropped_links_count", "size")
+ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in COLUMNS.values())
+EVENT_BYTES, LINK_BYTES = 20, 24
 
 CHILD_COLUMNS: dict[type[Events] | type[Links], tuple[str, ...]] = {
     Events: ("time_unix_nano", "name", "dropped_attributes_count"),
@@ -189,9 +195,3 @@ def _join(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
     if all(a.strides == (0,) or not len(a) for a in arrays) and not any(a[:1].any() for a in arrays):
         return np.broadcast_to(arrays[0].dtype.type(0), sum(map(len, arrays)))
     return np.concatenate(arrays)
-
-
-def _held(value: object) -> int:
-    if not isinstance(value, np.ndarray):
-        return 0
-    return 8 if value.strides == (0,) else value.nbytes

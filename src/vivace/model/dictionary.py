@@ -14,12 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vivace.model.attributes import U32, Attributes, concat_attributes
+from vivace.model.attributes import PAIR_BYTES, U32, Attributes, concat_attributes
 from vivace.model.pool import Pool
-
-PAIR_BYTES = 17
-"""Of one attribute: row, key, type, value."""
-
 
 @dataclass(frozen=True, slots=True)
 class Resources:

@@ -111,6 +111,7 @@ class Store:
         self._switch = threading.Lock()
         self._cutting = threading.Lock()
         self._replaying = True
+        self._replayed_until = 0
 
     # -- writing (writer thread) ------------------------------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class Store:
             return meta
 
     def _seal(self, head: Head) -> Sealed | None:
-        sealed = head.seal(self.wal.next_sequence)
+        sealed = head.seal(self._replayed_until if self._replaying else self.wal.next_sequence)
         if sealed is not None and not self._replaying:
             self.wal.rotate()
         return sealed
@@ -294,6 +295,11 @@ class Store:
             if early.any():
                 stored |= early & block.ids.contains(batch.trace_id_high, batch.trace_id_low)
         return stored
+
+    def replayed(self, until: int) -> None:
+        """Every record before `until` is published. What a block claims to hold ends here: more would be left out by
+        this replay or, after a crash, by the next."""
+        self._replayed_until = until
 
     def replay_done(self) -> None:
         """From now on the WAL can be appended to and truncated."""
