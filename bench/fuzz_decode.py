@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "ingest"))
 
-from otlp_cases import attribute, decode, f64, msg, mutated, num, request, span  # noqa: E402
-from test_decode_fuzz import compare, corpus  # noqa: E402
+from otlp_cases import attribute, decode, f64, msg, mutated, num, request, span
+from test_decode_fuzz import compare, corpus
 
-from vivace.errors import DecodeError  # noqa: E402
+from vivace.errors import DecodeError
 
 GROUP = 256
 KEYS = (b"http.request.method", b"http.route", b"server.address", b"url.path", b"db.statement", b"thread.id", b"peer")
@@ -83,7 +83,9 @@ def main() -> None:
                 compared += 1
         done += len(group)
     seconds = time.perf_counter() - started
-    print(f"{done} damaged requests, {spans} spans of them, {compared} compared, seed {arguments.seed}: {seconds:.0f} s")
+    print(
+        f"{done} damaged requests, {spans} spans of them, {compared} compared, seed {arguments.seed}: {seconds:.0f} s"
+    )
     for reason, count in reasons.most_common():
         print(f"{count:>9}  {reason}")
 

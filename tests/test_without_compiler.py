@@ -8,11 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-NATIVE = ("model._pool", "model._trees", "model._encode", "ingest._decode", "api._otlp_json")
-
 KEEP_A_REQUEST = """
 import sys
 from pathlib import Path
@@ -87,15 +83,3 @@ def test_installs_and_keeps_spans_without_a_compiler(tmp_path: Path) -> None:
     where, notice = run("-c", KEEP_A_REQUEST, tmp_path / "blocks", PYTHONPATH=str(target)).splitlines()
     assert Path(where) == target
     assert notice == NOTICE
-
-
-# tests of other rooms that touch pools, decoding, trees or encoding
-OF_OTHER_ROOMS = ("tests/storage", "tests/ingest/test_http.py", "tests/api/test_http_api.py")
-
-
-@pytest.mark.parametrize("tests", OF_OTHER_ROOMS)
-def test_other_rooms_work_on_the_plain_twins(tests: str) -> None:
-    block = "import sys; sys.modules.update({m: None for m in sys.argv.pop(1).split(',')}); import pytest; "
-    names = ",".join(f"vivace.{name}" for name in NATIVE)
-    arguments = ("-p", "no:cacheprovider", "-x", str(ROOT / tests))
-    run("-c", block + "sys.exit(pytest.main(sys.argv[1:]))", names, *arguments)

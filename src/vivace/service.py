@@ -23,6 +23,7 @@ from pathlib import Path
 from vivace import __version__
 from vivace.api.app import build_app
 from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
+from vivace.api.grpc_server import GrpcServer
 from vivace.api.server import HttpServer, HttpTimeouts, TlsFiles
 from vivace.config.dump import to_yaml
 from vivace.config.overrides import Limits
@@ -31,7 +32,7 @@ from vivace.config.server import ListenTls
 from vivace.config.settings import Settings
 from vivace.config.tenants import Tenants, read_tenants
 from vivace.config.units import BytesOrPercent
-from vivace.errors import NotFoundError, VivaceError
+from vivace.errors import ConfigError, NotFoundError, VivaceError
 from vivace.ingest.admission import Admission
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.decode import native_notice
@@ -91,6 +92,29 @@ async def _run(settings: Settings) -> int:
     return 0
 
 
+def unfinished(settings: Settings) -> list[str]:
+    """What the configuration asks for and this version does not do yet, one line each.
+
+    Raises  ConfigError where going on without it would put data or queries where they must not be.
+    """
+    if settings.multitenancy_enabled:
+        raise ConfigError(
+            "multitenancy_enabled: true is not supported yet, every sender would share one tenant; set it to false",
+            key="multitenancy_enabled",
+        )
+    if settings.server.grpc_tls_config.cert_file or settings.server.grpc_tls_config.cert:
+        raise ConfigError(
+            "server.grpc_tls_config is not supported yet, the port would be plain text; remove it",
+            key="server.grpc_tls_config",
+        )
+    lines = []
+    if settings.stream_over_http_enabled:
+        lines.append("stream_over_http_enabled: not yet, gRPC is answered on the gRPC port only")
+    if settings.overrides.defaults.metrics_generator.processors:
+        lines.append("metrics_generator: not yet, no series are made of spans")
+    return lines
+
+
 def limit_malloc_arenas() -> None:
     """Two malloc arenas instead of eight a core: freed memory of one thread then serves the others.
 
@@ -145,6 +169,14 @@ class Service:
         self._queries = QueryPool(settings.query_frontend.max_outstanding_per_tenant)
         self._receivers = self._build_receivers()
         self._http = self._build_http()
+        server = settings.server
+        self._grpc = GrpcServer(
+            server.grpc_listen_address,
+            server.grpc_listen_port,
+            readiness=lambda: self._reason,
+            message_bytes_max=server.grpc_server_max_recv_msg_size,
+            concurrent_streams_max=server.grpc_server_max_concurrent_streams,
+        )
         gauges = Gauges(self._store, self._commit, self._disk, self._clock, time.time_ns)
         self._telemetry.register_gauges(gauges.read)
 
@@ -283,17 +315,20 @@ class Service:
 
     async def start(self) -> None:
         """Bring everything up; on return spans are taken and queries answered."""
-        notice = native_notice()
-        if notice:
+        for notice in filter(None, (native_notice(), *unfinished(self.settings))):
             log.warning(notice)
         await self._http.start()
+        await self._grpc.start()
         await asyncio.to_thread(self._recover)
         self._commit.start()
         self._upkeep.start()
         for receiver in self._receivers:
             await receiver.start()
         self._state, self._reason = "Running", None
-        log.info("ready: vivace %s, API on port %d, %s", __version__, self._http.port, self._receiver_ports())
+        log.info(
+            "ready: vivace %s, API on port %d, gRPC on port %d, %s",
+            __version__, self._http.port, self._grpc.port, self._receiver_ports(),
+        )  # fmt: skip
 
     def _receiver_ports(self) -> str:
         return ", ".join(f"{type(r).__name__} on port {r.port}" for r in self._receivers) or "no receiver"
@@ -345,6 +380,7 @@ class Service:
         steps: list[Callable[[], Awaitable[object]]] = [
             self.drain,
             self._http.stop,
+            lambda: self._grpc.stop(STOP_SECONDS),
             lambda: asyncio.to_thread(self._queries.close),
             lambda: asyncio.to_thread(self._upkeep.stop),
             lambda: asyncio.to_thread(self._store.close),

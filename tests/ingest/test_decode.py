@@ -7,7 +7,22 @@ import struct
 from typing import Any
 
 import pytest
-from otlp_cases import DECODERS, IDS, SPAN_ID, TRACE_ID, attribute, decode, f32, f64, flat, group, msg, num, request, span
+from otlp_cases import (
+    DECODERS,
+    IDS,
+    SPAN_ID,
+    TRACE_ID,
+    attribute,
+    decode,
+    f32,
+    f64,
+    flat,
+    group,
+    msg,
+    num,
+    request,
+    span,
+)
 from otlp_cases import tag as wire_tag
 
 from vivace.errors import DecodeError
@@ -362,7 +377,15 @@ def nested(levels: int, field: int) -> bytes:
     return value
 
 
-DEPTHS = [(45, 5, True), (46, 5, False), (70, 5, False), (5000, 5, False), (30, 6, True), (31, 6, False), (70, 6, False)]
+DEPTHS = [
+    (45, 5, True),
+    (46, 5, False),
+    (70, 5, False),
+    (5000, 5, False),
+    (30, 6, True),
+    (31, 6, False),
+    (70, 6, False),
+]
 
 
 @pytest.mark.parametrize(("levels", "field", "good"), DEPTHS)
@@ -485,7 +508,9 @@ def test_resources_and_scopes_are_told_apart_by_their_bytes(which: str) -> None:
     decoder = DECODERS[which](dictionary, 0)
     resource, other = (msg(1, attribute(num(3, i), field=1)) for i in (1, 2))
     url, scope = msg(3, b"url"), msg(1, msg(1, b"scope"))
-    first, _ = decoder.decode([request(span(), span(), resource=resource, scope=scope), request(span(), resource=other)])
+    first, _ = decoder.decode(
+        [request(span(), span(), resource=resource, scope=scope), request(span(), resource=other)]
+    )
     assert first.resource.tolist() == [1, 1, 2]
     assert first.scope.tolist() == [1, 1, 0]
     second, _ = decoder.decode([request(span(), resource=other), request(span(), resource=resource + url, scope=url)])

@@ -58,7 +58,9 @@ def test_any_bytes_as_a_span(data: bytes) -> None:
     compare(data)
     compare(msg(1, msg(2, msg(2, data))))
     compare(request(span(data)))
-    compare(request(span(msg(9, data), msg(9, msg(2, data)), msg(9, msg(2, msg(5, data)), msg(9, msg(2, msg(6, data)))))))
+    compare(
+        request(span(msg(9, data), msg(9, msg(2, data)), msg(9, msg(2, msg(5, data)), msg(9, msg(2, msg(6, data))))))
+    )
 
 
 @settings(SLOW, max_examples=150)

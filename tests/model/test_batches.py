@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_block_order(bodies: list[bytes], rng: random.Random) -> None:
     bounds = [*arranged.first_row.tolist(), len(rows)]
     ids = list(zip(rows.trace_id_high.tolist(), rows.trace_id_low.tolist(), strict=True))
     keys = []
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         assert len(set(ids[first:last])) == 1
         keys.append((int(rows.start_time_unix_nano[first:last].min()), *ids[first]))
         left = arranged.left[first:last].tolist()
@@ -227,7 +228,10 @@ def test_the_root_is_the_last_received_span_without_a_parent() -> None:
 
 
 def test_what_is_only_encoded_differently_is_a_copy() -> None:
-    resources = [msg(1, msg(1, msg(1, b"k"), msg(2, num(3, 1))), num(2, 0)), msg(1, msg(1, msg(1, b"k"), msg(2, num(3, 1))))]
+    resources = [
+        msg(1, msg(1, msg(1, b"k"), msg(2, num(3, 1))), num(2, 0)),
+        msg(1, msg(1, msg(1, b"k"), msg(2, num(3, 1)))),
+    ]
     batch, _ = decode("native", *(request(span(num(6, 2)), resource=r) for r in resources))
     assert batch.resource.tolist() == [1, 2]
     assert arrange(batch).duplicates == 1
@@ -257,7 +261,9 @@ def test_lanes_hold_every_pair_once(bodies: list[bytes]) -> None:
         for (key, kind), lane in lanes.lanes.items()
         for row, value in zip(lane.row.tolist(), lane.value.tolist(), strict=True)
     ]
-    firsts = {(row, key, kind): value for row, key, kind, value in reversed(list(zip(*map(list, columns), strict=True)))}
+    firsts = {
+        (row, key, kind): value for row, key, kind, value in reversed(list(zip(*map(list, columns), strict=True)))
+    }
     assert {(r, k, t): v for r, k, t, v in found} == firsts
     assert len(found) == len(firsts)
     e = lanes.extra

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vivace.model._pool import Pool as NativePool
+
 from vivace.model.pool import PlainPool
 
 POOLS = pytest.mark.parametrize("make", [NativePool, PlainPool])

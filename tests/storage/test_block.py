@@ -239,10 +239,11 @@ def test_columns_are_what_meta_says(tmp_path: Path, everything: SpanBatch) -> No
         in_file = {n: len(table) - table[n].null_count for n in table.column_names if n.startswith(f"{scope}.")}
         assert in_file == in_meta
         assert len(in_meta) <= layout.COLUMNS_MAX
-        listed = {(e["key"], e["type"]) for row in table[layout.OVERFLOW].to_pylist() for e in row or ()}
-        keys = {(k.key.name, k.key.type.value) for k in block.meta.keys if k.key.scope == scope}
-        assert listed <= keys
-        assert {(k.key.name, k.key.type.value) for k in block.meta.keys if k.key.scope == scope and not k.column} <= listed
+        pairs = pq.read_table(block.directory / layout.ATTRIBUTES, filters=[("scope", "=", scope)])
+        listed = set(zip(pairs["key"].to_pylist(), pairs["type"].to_pylist(), strict=True))
+        keys = {(k.key.name, k.key.type.value): k.column for k in block.meta.keys if k.key.scope == scope}
+        assert {k for k, column in keys.items() if not column} <= listed <= keys.keys()
+        assert len(pairs) == block.meta.overflow[scope]
 
 
 def test_other_readers_agree(tmp_path: Path, everything: SpanBatch) -> None:
@@ -256,7 +257,7 @@ def test_other_readers_agree(tmp_path: Path, everything: SpanBatch) -> None:
         duck = duckdb.execute("select count(*) from read_parquet(?)", [str(path)]).fetchone()
         assert duck == (len(arrow),) == (len(polars),)
     path = block.directory / layout.SPANS
-    wanted = ["trace_id", "name", "start_time_unix_nano", "span.k", "span.k:int", "span.nan"]
+    wanted = ["trace_id", "name", "start_time_unix_nano", "span.k", "span.k:int", "span.-inf"]
     quoted = ", ".join(f'"{c}"' for c in wanted)
     duck_rows = duckdb.execute(f"select {quoted} from read_parquet(?) order by file_row_number", [str(path)]).fetchall()
     arrow_rows = [tuple(r.values()) for r in pq.read_table(path, columns=wanted).to_pylist()]

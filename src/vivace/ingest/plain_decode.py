@@ -59,30 +59,29 @@ RawRequest = _with_bytes_for_strings()
 
 
 class _Columns:
-    """Columns of one table as they grow, one list each."""
+    """One table as it grows, row by row."""
 
     def __init__(self, dtypes: Mapping[str, type[Any]]) -> None:
         self._dtypes = dtypes
-        self._lists: dict[str, list[int]] = {name: [] for name in dtypes}
-        self._any = next(iter(self._lists.values()))
+        self._rows: list[tuple[int, ...]] = []
 
     def __len__(self) -> int:
-        return len(self._any)
+        return len(self._rows)
 
     def add(self, *values: int) -> None:
         """One row, in the order of the columns."""
-        for column, value in zip(self._lists.values(), values, strict=True):
-            column.append(value)
+        self._rows.append(values)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The columns; one that is zero in every row is a broadcast view."""
-        return {name: _array(self._lists[name], dtype) for name, dtype in self._dtypes.items()}
+        if not self._rows:
+            return {name: np.empty(0, dtype) for name, dtype in self._dtypes.items()}
+        columns = zip(*self._rows, strict=True)
+        return {n: _array(values, t) for (n, t), values in zip(self._dtypes.items(), columns, strict=True)}
 
 
-def _array(values: list[int], dtype: type[Any]) -> NDArray[Any]:
-    if values and not any(values):
-        return np.broadcast_to(dtype(), len(values))
-    return np.array(values, dtype)
+def _array(values: tuple[int, ...], dtype: type[Any]) -> NDArray[Any]:
+    return np.array(values, dtype) if any(values) else np.broadcast_to(dtype(), len(values))
 
 
 _U32, _U64 = np.uint32, np.uint64
@@ -126,11 +125,15 @@ class PlainDecoder:
         self._group = _Group()
         self._resource_base = self._scope_base = 0
         self._truncated = 0
+        self._codes: dict[
+            bytes, int
+        ] = {}  # of the strings of one group, as they came: no pool, no lock, no repair again
 
     def decode(self, bodies: list[bytes]) -> tuple[SpanBatch, list[Outcome]]:
         """The batch of all accepted spans in order, and one Outcome a body."""
         dictionary, group = self._dictionary, _Group()
         self._group = group
+        self._codes.clear()
         self._resource_base, self._scope_base = dictionary.resource_count, dictionary.scope_count
         try:
             outcomes = [self._decode_body(body) for body in bodies]
@@ -260,7 +263,10 @@ class PlainDecoder:
                 return ValueType.KVLIST, blobs.add(_compound(value.kvlist_value))
 
     def _string(self, text: bytes) -> int:
-        return self._dictionary.strings.add(_repaired(text))
+        code = self._codes.get(text)
+        if code is None:
+            code = self._codes[text] = self._dictionary.strings.add(_repaired(text))
+        return code
 
     def _cut_string(self, text: bytes) -> int:
         """As _string, cut to the attribute limit first, at a character boundary."""

@@ -17,6 +17,7 @@ import numpy as np
 from vivace.model.attributes import PAIR_BYTES, U32, Attributes, concat_attributes
 from vivace.model.pool import Pool
 
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """One row a resource; `attributes` count resources."""

@@ -169,6 +169,7 @@ class BlockWriter:
         for path in (*self._path.iterdir(), self._path):
             fsync_path(path)
         os.rename(self._path, self._final)
+        self._path = self._final  # what abort() takes away, should the next line fail
         fsync_path(self._final.parent)
         return self._final, meta
 

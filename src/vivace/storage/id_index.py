@@ -59,23 +59,25 @@ class IdIndex:
 
     def find(self, high: int, low: int) -> tuple[int, int] | None:
         """(first row, row count) of a trace, or None."""
-        at = int(np.searchsorted(self._high, np.uint64(high)))
-        while at < self.count and int(self._high[at]) == high:
-            if int(self._low[at]) == low:
-                return int(self._first_row[at]), int(self._row_count[at])
-            at += 1
+        first, end = (int(np.searchsorted(self._high, np.uint64(high), side)) for side in ("left", "right"))
+        at = first + int(np.searchsorted(self._low[first:end], np.uint64(low)))
+        if at < end and int(self._low[at]) == low:
+            return int(self._first_row[at]), int(self._row_count[at])
         return None
 
     def contains(self, high: U64, low: U64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which of many ids are here."""
+        """Which of many ids are here.
+
+        Ids of 64 bits share the high word 0, all of them: so each one's range of equal high words is bisected too.
+        """
+        at, end = (np.searchsorted(self._high, high, side) for side in ("left", "right"))
+        last = end.copy()
+        while len(wide := np.flatnonzero(at < last)):
+            middle = (at[wide] + last[wide]) // 2
+            less = self._low[middle] < low[wide]
+            at[wide[less]] = middle[less] + 1
+            last[wide[~less]] = middle[~less]
         found = np.zeros(len(high), bool)
-        at = np.searchsorted(self._high, high)
-        open_ = np.flatnonzero(at < self.count)
-        while len(open_):
-            open_ = open_[self._high[at[open_]] == high[open_]]
-            hit = self._low[at[open_]] == low[open_]
-            found[open_[hit]] = True
-            open_ = open_[~hit]
-            at[open_] += 1
-            open_ = open_[at[open_] < self.count]
+        inside = np.flatnonzero(at < end)
+        found[inside] = self._low[at[inside]] == low[inside]
         return found

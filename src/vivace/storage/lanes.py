@@ -133,8 +133,11 @@ def pair_columns(pairs: Attributes, dictionary: Dictionary) -> dict[str, pa.Arra
 
 
 def loose_pairs(lanes: Iterable[tuple[int, ValueType, Lane]], extra: Attributes) -> Attributes:
-    """Lanes and loose pairs as one table again, sorted by row."""
-    parts = [extra, *(_pairs(key, kind, lane) for key, kind, lane in lanes)]
+    """Lanes and loose pairs as one table again, sorted by row.
+
+    Later values of a key come last, so that its first value stays the first however often a block is rewritten.
+    """
+    parts = [*(_pairs(key, kind, lane) for key, kind, lane in lanes), extra]
     row = np.concatenate([p.row for p in parts])
     order = np.argsort(row, kind="stable")
     return Attributes(
