@@ -29,7 +29,8 @@ START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
 
-PORTS = re.compile(r"ready: .*API on port (\d+), GrpcReceiver on port (\d+), HttpReceiver on port (\d+)")
+READY = re.compile(r"ready: .*")
+PORT = re.compile(r"(API|GrpcReceiver|HttpReceiver) on port (\d+)")
 
 
 def settings(data: Path) -> dict[str, Any]:
@@ -131,16 +132,14 @@ class Server:
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
-        while (found := PORTS.search(self.log())) is None:
+        while (found := READY.search(self.log())) is None:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the server did not become ready:\n{self.log()[-4000:]}")
             time.sleep(POLL_SECONDS)
-        http, grpc, otlp = found.groups()
-        self.http, self.otlp_grpc, self.otlp_http = (
-            f"http://127.0.0.1:{http}",
-            f"127.0.0.1:{grpc}",
-            f"http://127.0.0.1:{otlp}",
-        )
+        ports = dict(PORT.findall(found[0]))
+        self.http = f"http://127.0.0.1:{ports['API']}"
+        self.otlp_grpc = f"127.0.0.1:{ports['GrpcReceiver']}"
+        self.otlp_http = f"http://127.0.0.1:{ports['HttpReceiver']}"
         assert self.get("/ready") == (200, b"ready\n")
 
     @property

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
+
 from vivace import __version__
 from vivace.api.app import build_app
 from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
@@ -32,7 +34,7 @@ from vivace.config.server import ListenTls
 from vivace.config.settings import Settings
 from vivace.config.tenants import Tenants, read_tenants
 from vivace.config.units import BytesOrPercent
-from vivace.errors import ConfigError, NotFoundError, VivaceError
+from vivace.errors import ConfigError, NotFoundError, StorageError, UnavailableError, VivaceError
 from vivace.ingest.admission import Admission
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.decode import native_notice
@@ -62,6 +64,8 @@ STOP_SECONDS = 5.0
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code."""
     limit_malloc_arenas()
+    # one allocator for all: what a cut frees then goes back with trim_memory(); 110 MB less while 1M spans come in
+    pa.set_memory_pool(pa.system_memory_pool())
     try:
         import uvloop
 
@@ -78,14 +82,21 @@ def run(settings: Settings) -> int:
 async def _run(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     service = Service(settings)
+
+    def ask_to_stop() -> None:
+        stop.set()
+        service.interrupt()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop)
     try:
         await service.start()
         await stop.wait()
         log.info("stopping")
         await service.drain()
+    except StartInterruptedError:
+        log.info("stopping before the start was done")
     finally:
         await service.stop()
     log.info("stopped")
@@ -131,6 +142,10 @@ def trim_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+class StartInterruptedError(UnavailableError):
+    """A stop was asked for while the service started."""
+
+
 @dataclass(slots=True)
 class TenantLimits:
     """Limits by tenant, from the configuration and the per-tenant file."""
@@ -149,6 +164,7 @@ class Service:
         self.settings = settings
         self._clock = time.monotonic
         self._state = "Starting"
+        self._interrupted = False
         self._reason: str | None = "starting: reading blocks and the write-ahead log"
         self._telemetry = Telemetry(version=__version__)
         overrides = settings.overrides
@@ -336,6 +352,7 @@ class Service:
     def _recover(self) -> None:
         """Read blocks and WAL. Ends with every acknowledged span in a block or in a head."""
         self._catalog.open()
+        self._store.check_claims()
         self._disk.rescan()
         started = self._clock()
         spans = replay(
@@ -351,10 +368,20 @@ class Service:
         self._telemetry.wal_broken_records.inc(report.broken_records)
         log.info("replayed %d spans of %d WAL records in %.2f s", spans, report.records, self._clock() - started)
 
+    def interrupt(self) -> None:
+        """Let a start that is under way end soon, with StartInterruptedError; what was replayed is replayed again."""
+        self._interrupted = True
+
     def _cut_while_replaying(self) -> None:
+        if self._interrupted:
+            raise StartInterruptedError("stopping")
         if self._store.is_full():
             for tenant in self._store.due():
-                self._store.cut(tenant)
+                try:
+                    self._store.cut(tenant)
+                except (StorageError, OSError) as e:
+                    # a full disk must not keep us from starting: the WAL holds little more than one head
+                    log.error("cannot write a block of tenant %s while replaying, going on in memory: %s", tenant, e)
 
     async def flush(self, tenant: str | None) -> None:
         """Write the recent spans of one tenant, or of all, into blocks."""

@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from vivace.errors import UnavailableError, VivaceError
+from vivace.errors import DiskFullError, StorageError, UnavailableError, VivaceError
 from vivace.ingest.accept import Accepted
 from vivace.ingest.admission import Admission
 from vivace.ingest.decode import Decoder, decoder
@@ -226,10 +226,10 @@ class GroupCommit:
                     self._store.publish(tenant, batch, sequences.start)
                     for sink in self._sinks:
                         sink(tenant, batch)
-        except (VivaceError, MemoryError, OSError) as e:
-            if not isinstance(e, VivaceError):
+        except Exception as e:
+            error = _for_senders(e)
+            if not isinstance(e, DiskFullError):  # which says all there is to say, and often
                 self._log.exception("a group of %d requests could not be committed", len(requests))
-            error = e if isinstance(e, VivaceError) else UnavailableError(f"cannot store spans now: {e}; try again")
             for tenant, body in requests:
                 self._observer.refused(tenant, len(body), error)
             return [error] * len(requests)
@@ -253,3 +253,10 @@ class GroupCommit:
         if held is None or held[0] is not dictionary or held[1] != limit:
             held = self._decoders[tenant] = (dictionary, limit, decoder(dictionary, limit))
         return held[2]
+
+
+def _for_senders(error: Exception) -> Exception:
+    """What a sender is told: a device or memory that fails now may work again soon. Our bugs stay what they are."""
+    if isinstance(error, (StorageError, OSError, MemoryError)) and not isinstance(error, DiskFullError):
+        return UnavailableError(f"cannot store spans now: {error}; try again")
+    return error

@@ -1,7 +1,7 @@
 """Trace by id: every span of one trace, from head and blocks, as OTLP.
 
 Rule 1  a trace that lies in several places is one trace: parts are joined, exact copies dropped, then ordered.
-Rule 2  a block that cannot be read is set aside and the answer made of the others; a query is no reason to fail twice.
+Rule 2  a damaged block is set aside and the answer made of the others; a query is no reason to fail twice.
 Rule 3  time bounds say which blocks to read, never which spans to return; the head is always read.
 """
 
@@ -86,7 +86,7 @@ class TraceLookup:
         try:
             return block.trace(high, low)
         except CorruptionError as e:
-            self._store.catalog.quarantine(block, e)
+            self._store.catalog.suspect(block, e)
             return None
 
 

@@ -7,6 +7,7 @@ Bytes: docs/formats/block.md.  Queries over columns: scan.py.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage import layout
 from vivace.storage.id_index import IdIndex
 from vivace.storage.layout import BlockMeta, KeyStats
+from vivace.storage.verify import verify
 
 ROW = "row_number"
 """Name for the row number that polars adds; no column is called so, those of attributes begin with their scope."""
@@ -34,18 +36,42 @@ TRACE_ROWS_MAX = 20_000
 
 
 class Block:
-    """One block on disk. Immutable; safe to read from many threads."""
+    """One block on disk. Immutable; safe to read from many threads.
 
-    def __init__(self, directory: Path, meta: BlockMeta) -> None:
-        """Raises CorruptionError when the id index does not fit."""
+    Nothing of a block that was found on disk is believed before all its bytes were checked, once: a flipped bit inside
+    a Parquet page reads as another value, not as an error. The first read pays for it, about a second a gigabyte.
+    """
+
+    def __init__(self, directory: Path, meta: BlockMeta, *, checked: bool = True) -> None:
+        """checked: whether this process wrote the files, or has compared them with their checksums.
+
+        Raises  CorruptionError when the id index does not fit.
+        """
+        self._checked = checked
+        self._checking = threading.Lock()
         self.directory = directory
         self.meta = meta
         self.ids = IdIndex(directory / layout.INDEX)
         self._tables: Dictionary | None = None
         self._columns = {scope: [k for k in meta.keys if k.key.scope is scope and k.column] for scope in AttributeScope}
 
+    def check(self) -> None:
+        """Compare the bytes on disk with their checksums, unless that was done. Call it before reading any file.
+
+        Raises  CorruptionError naming the file that is damaged.
+        """
+        if self._checked:
+            return
+        with self._checking:  # whoever comes meanwhile waits for the same answer
+            if not self._checked:
+                verify(self.directory, self.meta)
+                self._checked = True
+
     def trace(self, high: int, low: int) -> SpanBatch | None:
         """All spans of a trace in block order, or None."""
+        if self.ids.find(high, low) is None:
+            return None
+        self.check()  # the index too: only now is it known to name the right rows
         rows = self.ids.find(high, low)
         return None if rows is None else self.rows(*rows)
 
@@ -54,6 +80,7 @@ class Block:
 
         Raises  CorruptionError when the files cannot be read as this block.
         """
+        self.check()
         try:
             return self._rows(first, count)
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError, KeyError, ValueError) as e:

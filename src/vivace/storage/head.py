@@ -27,6 +27,9 @@ MERGE_WAYS = 16
 PART_SPANS_MAX = 65_536
 """Parts of this size are not joined further: a copy of more would hold up the commit for too long."""
 
+SPARE = 2.0
+"""Traces that are active at the edge of a cut may hold this times the share that stays; past it, they are cut in two."""
+
 ID_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -182,7 +185,8 @@ class CutRule:
 
     idle_before     a trace whose last span arrived before this is complete
     live_before     a trace whose first span arrived before this is cut even while it grows: WAL and head stay bounded
-    share_min       at least about this share of the spans is cut, oldest first, or memory would not be freed
+    share_min       at least this share of the spans is cut, oldest first, or memory would not be freed; traces that reach
+                    beyond stay as long as they are no more than SPARE times what may stay
     """
 
     idle_before: float
@@ -200,6 +204,8 @@ def divide(sealed: Sealed, rule: CutRule) -> tuple[SpanBatch, list[Part]]:
         return batch, []
     live_rows = _rows_before(np.array([p.first_arrival for p in sealed.parts]), ends, rule.live_before)
     stays = _active(batch, idle_rows, live_rows)
+    if stays.mean() > SPARE * (1 - rule.share_min):  # a few endless traces hold it all
+        stays = _active(batch, idle_rows, max(idle_rows, live_rows))
     if not stays.any():
         return batch, []
     part_of_row = np.searchsorted(ends, np.flatnonzero(stays), side="right")

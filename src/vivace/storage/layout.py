@@ -7,6 +7,7 @@ Rule 3  readers refuse a format version that they do not know, they never guess.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,29 +117,40 @@ class BlockMeta:
         return sum(self.files.values())
 
     def to_json(self) -> bytes:
-        """meta.json, sorted so that equal blocks have equal bytes."""
+        """meta.json, sorted so that equal blocks have equal bytes; `crc32` is of its content without that key."""
         document: dict[str, Any] = asdict(self)
         document["keys"] = [
             {"scope": k.key.scope.value, "name": k.key.name, "type": k.key.type.name.lower(), "rows": k.rows,
              "column": k.column}
             for k in self.keys
         ]  # fmt: skip
+        document["crc32"] = _content_crc(document)
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+
+
+def _content_crc(document: Mapping[str, Any]) -> int:
+    """The same however the document is laid out: keys sorted, no white space."""
+    return zlib.crc32(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
 
 
 def read_meta(directory: Path) -> BlockMeta:
     """Meta of the block in `directory`.
 
-    Raises  CorruptionError when it is missing, unreadable, of another version, or a file has another size than it says.
+    Raises  CorruptionError when it is missing, altered, of another version, or a file has another size than
+            it says; OSError when the system refuses to read it.
     """
     path = directory / META
     try:
         document = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as e:
+    except (FileNotFoundError, orjson.JSONDecodeError) as e:
         raise CorruptionError(path, offset=0, expected="the meta of a block", found=str(e)) from e
     version = document.get("format_version") if isinstance(document, dict) else None
     if version != FORMAT_VERSION:
         raise CorruptionError(path, offset=0, expected=f"format version {FORMAT_VERSION}", found=repr(version))
+    stated = document.pop("crc32", None)
+    content_crc = _content_crc(document)
+    if stated != content_crc:
+        raise CorruptionError(path, offset=0, expected=f"crc32 {stated}", found=f"{content_crc}")
     try:
         keys = tuple(
             KeyStats(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from vivace.errors import CorruptionError, DiskFullError, StorageError, VivaceError
+from vivace.storage.block_reader import Block
 from vivace.storage.compaction import CompactionSettings, DamagedInput, choose, compact
 from vivace.storage.layout import BlockMeta
 from vivace.storage.retention import Retention, doomed_blocks
@@ -135,13 +136,14 @@ class Upkeep:
 
     def retain(self) -> int:
         """Delete what is too old, and the oldest of what is too much; returns the blocks deleted."""
+        blocks = {b.meta.id: b for b in self._store.catalog.blocks()}
         doomed = doomed_blocks(
-            [_Stored(b.meta) for b in self._store.catalog.blocks()],
+            [_Stored(b.meta) for b in blocks.values()],
             self._settings.retention(),
             now_unix_nano=self._now_unix_nano(),
-            bytes_over_cap=self._store.disk.over_cap_bytes(),
+            # what waits for its last reader is on the disk still, but need not be deleted once more
+            bytes_over_cap=self._store.disk.over_cap_bytes() - self._store.catalog.doomed_bytes,
         )
-        blocks = {b.meta.id: b for b in self._store.catalog.blocks()}
         for item in doomed:
             block = blocks[item.block.id]
             self._store.catalog.remove([block])
@@ -179,15 +181,19 @@ class Upkeep:
                     check=self._check_stop,
                 )
             except DamagedInput as e:
-                store.catalog.quarantine(e.block, e.error)
+                store.catalog.suspect(e.block, e.error)
                 self._observers.compaction_failed()
                 return True
             except (DiskFullError, OSError) as e:
                 self._log.warning("blocks of tenant %s stay unmerged for now: %s", tenant, e)
                 self._observers.compaction_failed()
                 return False
-            with store.switching():
-                store.catalog.add(merged.directory, merged.meta, replaces=chosen)
+            try:
+                with store.switching():
+                    store.catalog.add(merged.directory, merged.meta, replaces=chosen)
+            except BaseException:
+                store.catalog.discard(merged.directory)
+                raise
             store.disk.add("blocks", merged.meta.data_bytes - size)
             self._observers.compacted(len(chosen), merged.meta, self._clock() - started)
             if merged.duplicates:
@@ -198,7 +204,7 @@ class Upkeep:
             )  # fmt: skip
         return True
 
-    def _verify(self, block) -> None:  # type: ignore[no-untyped-def]
+    def _verify(self, block: Block) -> None:
         try:
             verify(block.directory, block.meta, self._check_stop)
         except CorruptionError as e:

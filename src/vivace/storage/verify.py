@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from vivace.errors import CorruptionError
+from vivace.errors import CorruptionError, StorageError
 from vivace.storage.layout import BlockMeta
 
 CHUNK_BYTES = 1 << 20
+
+NOT_DAMAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM})
+"""Errors that say nothing of the bytes: no descriptors or memory left, or rights taken away."""
 
 
 def checksum(path: Path, check: Callable[[], None] = lambda: None) -> int:
@@ -23,12 +27,17 @@ def checksum(path: Path, check: Callable[[], None] = lambda: None) -> int:
 
 
 def verify(directory: Path, meta: BlockMeta, check: Callable[[], None] = lambda: None) -> None:
-    """Read all of a block. Raises CorruptionError naming the first file that is not what was written."""
+    """Read all of a block.
+
+    Raises  CorruptionError naming the first file that is not what was written; StorageError when it cannot be told.
+    """
     for name, expected in meta.checksums.items():
         path = directory / name
         try:
             found = checksum(path, check)
         except OSError as e:
+            if e.errno in NOT_DAMAGE:
+                raise StorageError(f"cannot check {path}: {e.strerror}") from e
             raise CorruptionError(path, offset=0, expected="a readable file", found=str(e)) from e
         if found != expected:
             raise CorruptionError(path, offset=0, expected=f"crc32 {expected:08x}", found=f"{found:08x}")
