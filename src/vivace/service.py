@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import secrets
 import signal
@@ -51,7 +52,7 @@ from vivace.storage.disk import DiskBudget
 from vivace.storage.layout import BlockMeta
 from vivace.storage.maintenance import Upkeep, UpkeepObservers, UpkeepSettings
 from vivace.storage.retention import Retention
-from vivace.storage.store import CutSettings, Observers, Store
+from vivace.storage.store import CutSettings, Observers, Store, claimed_until
 from vivace.storage.wal import Wal
 from vivace.telemetry import Telemetry
 
@@ -176,6 +177,7 @@ class Service:
             trace.wal.path,
             segment_bytes_max=trace.wal.segment_max_bytes,
             sync=trace.wal.sync,
+            sequence_min=claimed_until(trace.local.path),
             on_fsync=self._telemetry.wal_fsync_seconds.observe,
         )
         self._catalog = Catalog(trace.local.path, on_quarantine=self._telemetry.blocks_quarantined.inc)
@@ -340,6 +342,9 @@ class Service:
         self._upkeep.start()
         for receiver in self._receivers:
             await receiver.start()
+        # what is here now stays: the collector need not walk it again (5 % of the CPU of small requests, measured)
+        gc.collect()
+        gc.freeze()
         self._state, self._reason = "Running", None
         log.info(
             "ready: vivace %s, API on port %d, gRPC on port %d, %s",

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from otlp_cases import check, decode, flat, msg, num, request, requests, span
+from otlp_cases import IDS, attribute, check, decode, f32, f64, flat, msg, num, request, requests, span
 
 from vivace.model.adopt import adopt, join
 from vivace.model.arrange import arrange
@@ -27,6 +27,39 @@ from vivace.storage.lanes import split
 
 PROPERTY = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 groups = st.lists(requests, min_size=1, max_size=3)
+
+VALUES = [
+    b"",
+    msg(1, b"text"),
+    msg(1),
+    num(2, 1),
+    num(2, 0),
+    num(3, -1),
+    num(3, 2**63 - 1),
+    num(3, -(2**63)),
+    f64(4, 0x7FF8_0000_DEAD_BEEF),
+    f64(4, 1 << 63),
+    msg(5, msg(1, msg(1, b"a")), msg(1)),
+    msg(5),
+    msg(6, attribute(num(3, -2), field=1)),
+    msg(7, b"\xff"),
+    msg(7),
+]
+PAIRS = [b"".join(attribute(v, b"key %d" % i, field) for i, v in enumerate(VALUES)) for field in range(10)]
+"""Attributes of every kind of value, as the given field."""
+
+RICH = request(
+    span(
+        *(msg(3, b"state"), msg(4, b"87654321"), msg(5, b"name"), num(6, -1), f64(7, 3), f64(8, 2**64 - 1), PAIRS[9]),
+        *(num(10, 1), num(12, 2), num(14, 3), msg(15, msg(2, b"message"), num(3, 2)), f32(16, 2**32 - 1)),
+        msg(11, f64(1, 5), msg(2, b"event"), PAIRS[3], num(4, 4)),
+        msg(13, IDS, msg(3, b"link state"), PAIRS[4], num(5, 5), f32(6, 6)),
+    ),
+    span(msg(11), msg(13), msg(9)),
+    resource=msg(1, PAIRS[1], num(2, 7)) + msg(3, b"url"),
+    scope=msg(1, msg(1, b"scope"), msg(2, b"1.0"), PAIRS[3], num(4, 8)) + msg(3, b"url"),
+)
+"""A request with everything in it."""
 
 
 def plain_dictionary() -> Dictionary:
@@ -50,6 +83,7 @@ def parsed(data: bytes) -> bytes:
 
 
 @PROPERTY
+@example([RICH])
 @given(groups)
 def test_encoding_and_decoding_again_gives_the_same_spans(bodies: list[bytes]) -> None:
     batch, _ = decode("native", *bodies)
@@ -60,6 +94,7 @@ def test_encoding_and_decoding_again_gives_the_same_spans(bodies: list[bytes]) -
 
 
 @PROPERTY
+@example([RICH])
 @given(groups)
 def test_both_encoders_write_the_same_message(bodies: list[bytes]) -> None:
     grouped = group_rows(decode("native", *bodies)[0])
@@ -99,7 +134,7 @@ def test_spans_are_grouped_in_order_of_first_sight() -> None:
 @PROPERTY
 @given(groups, st.randoms(use_true_random=False))
 def test_slices_and_rows_are_the_same_spans(bodies: list[bytes], rng: random.Random) -> None:
-    batch, _ = decode("native", *bodies)
+    batch, _ = decode("native", *bodies, RICH)
     spans, n = one_by_one(batch), len(batch)
     start, stop = sorted((rng.randint(0, n), rng.randint(0, n)))
     cut = batch.slice(start, stop)
@@ -116,6 +151,7 @@ def test_slices_and_rows_are_the_same_spans(bodies: list[bytes], rng: random.Ran
 
 
 @PROPERTY
+@example([RICH], RICH)
 @given(groups, requests)
 def test_adopted_spans_are_the_same_spans(bodies: list[bytes], other: bytes) -> None:
     batch, _ = decode("native", *bodies)
@@ -130,6 +166,7 @@ def test_adopted_spans_are_the_same_spans(bodies: list[bytes], other: bytes) -> 
 
 
 @PROPERTY
+@example([RICH], [RICH])
 @given(groups, groups)
 def test_batches_of_two_dictionaries_join(bodies: list[bytes], others: list[bytes]) -> None:
     a, b = decode("native", *bodies)[0], decode("native", *others)[0]
@@ -185,7 +222,7 @@ def unordered(value: object) -> object:
 @PROPERTY
 @given(groups, st.randoms(use_true_random=False))
 def test_block_order(bodies: list[bytes], rng: random.Random) -> None:
-    batch, _ = decode("native", *bodies, bodies[0])
+    batch, _ = decode("native", *bodies, bodies[0], RICH)
     shuffled = take(batch, np.array(rng.sample(range(len(batch)), len(batch)), np.int64))
     arranged = arrange(shuffled)
     rows = arranged.batch
@@ -247,10 +284,44 @@ def test_every_column_is_part_of_the_signature(name: str) -> None:
     assert len(set(signatures(changed).tolist())) == 2
 
 
+EVENT, LINK = msg(2, b"event"), IDS
+DIFFERENT = [
+    request(span()),
+    request(span(), resource=msg(1, num(2, 1))),
+    request(span(), resource=msg(1, attribute(num(3, 1), field=1))),
+    request(span(), resource=msg(3, b"url")),
+    request(span(), scope=msg(1, num(4, 1))),
+    request(span(), scope=msg(1, attribute(num(3, 1), field=3))),
+    request(span(), scope=msg(3, b"url")),
+    request(span(), scope=msg(1, msg(1, b"url"))),
+    request(span(), scope=msg(1, msg(2, b"url"))),
+    *(request(span(attribute(value))) for value in VALUES),
+    request(span(attribute(num(3, 1)))),
+    request(span(attribute(num(3, 1), b"other"))),
+    request(span(attribute(num(3, 1)), attribute(num(3, 1)))),
+    *(request(span(msg(11, part))) for part in (b"", f64(1, 1), EVENT, num(4, 1), attribute(num(3, 1), field=3))),
+    request(span(msg(11), msg(11))),
+    request(span(msg(11, EVENT), msg(11, attribute(num(3, 1), field=3)))),
+    request(span(msg(11, EVENT, attribute(num(3, 1), field=3)), msg(11))),
+    *(request(span(msg(13, part))) for part in (b"", msg(1, b"a"), msg(2, b"a"), msg(3, b"a"), num(5, 1), f32(6, 1))),
+    request(span(msg(13, attribute(num(3, 1), field=4)))),
+    request(span(msg(13), msg(13))),
+]
+"""Single spans that differ in one thing only."""
+
+
+def test_every_part_of_a_span_is_in_its_signature() -> None:
+    batch, _ = decode("native", *DIFFERENT)
+    assert len(batch) == len(DIFFERENT)
+    assert len(set(signatures(batch).tolist())) == len(DIFFERENT)
+    assert arrange(batch).duplicates == 0
+
+
 # -- lanes ------------------------------------------------------------------------------------------------------------------
 
 
 @PROPERTY
+@example([RICH])
 @given(groups)
 def test_lanes_hold_every_pair_once(bodies: list[bytes]) -> None:
     batch, _ = decode("native", *bodies)

@@ -28,7 +28,8 @@ PART_SPANS_MAX = 65_536
 """Parts of this size are not joined further: a copy of more would hold up the commit for too long."""
 
 SPARE = 2.0
-"""Traces that are active at the edge of a cut may hold this times the share that stays; past it, they are cut in two."""
+"""Active traces may hold this times the share that should stay after a cut for want of memory; if they hold more, those
+that began before the edge are cut while they grow: a few endless traces must not keep the head full."""
 
 ID_MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -185,8 +186,7 @@ class CutRule:
 
     idle_before     a trace whose last span arrived before this is complete
     live_before     a trace whose first span arrived before this is cut even while it grows: WAL and head stay bounded
-    share_min       at least this share of the spans is cut, oldest first, or memory would not be freed; traces that reach
-                    beyond stay as long as they are no more than SPARE times what may stay
+    share_min       at least about this share of the spans is cut, oldest first, or memory would not be freed
     """
 
     idle_before: float

@@ -34,7 +34,7 @@ from vivace.storage.block_writer import BlockWriter, count_keys
 from vivace.storage.catalog import Catalog
 from vivace.storage.disk import DiskBudget
 from vivace.storage.head import CutRule, Head, Part, Sealed, divide, find_trace
-from vivace.storage.layout import BlockMeta, choose_columns
+from vivace.storage.layout import META, BlockMeta, choose_columns, read_meta
 from vivace.storage.wal import Wal
 
 NEVER = float("inf")
@@ -78,6 +78,20 @@ class Snapshot:
     def recent(self, high: int, low: int) -> SpanBatch | None:
         """Spans of a trace in the head."""
         return find_trace(self.parts, high, low)
+
+
+def claimed_until(directory: Path) -> int:
+    """The first WAL sequence that no block below `directory` claims to hold; the log must not give out an earlier one.
+
+    Reads metas only and changes nothing: it is asked before the lock of the WAL is held.
+    """
+    claims = [0]
+    for path in directory.glob("*/*/" + META):
+        try:
+            claims.append(read_meta(path.parent).wal_until)
+        except (CorruptionError, OSError):  # the catalog says so, and sets it aside
+            continue
+    return max(claims)
 
 
 CUT_SHARE_MIN = 0.9
