@@ -6,7 +6,6 @@ an answer holds in a form that two of them can be compared by, whatever their or
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -265,6 +264,7 @@ class House:
             new_id=self.new_id,
         )
         self.catalog.open()
+        self.store.check_claims()
         self.disk.rescan()
         replay(self.wal.replay(), self.store, attribute_bytes_max=lambda tenant: 0, after_group=after_group)
         self.store.replay_done()
@@ -276,8 +276,10 @@ class House:
         self.duplicates += spans
 
     def new_id(self) -> str:
+        """Ascending, and not that of a block that is there."""
         self._ids += 1
-        return f"{self._ids:04}"
+        taken = list((self.directory / "blocks").glob(f"*/{self._ids:04}"))
+        return self.new_id() if taken else f"{self._ids:04}"
 
     def send(self, *requests: otlp_pb2.ExportTraceServiceRequest, tenant: str = TENANT) -> None:
         """Acknowledge requests: log and publish them as one group, on the writer thread."""
@@ -311,4 +313,3 @@ def house(directory: Path, **options: Any) -> Any:
         yield made
     finally:
         made.crash()
-        assert not [t.name for t in threading.enumerate() if t.name.startswith("vivace-")]

@@ -31,6 +31,9 @@ from vivace.storage.verify import verify
 ROW = "row_number"
 """Name for the row number that polars adds; no column is called so, those of attributes begin with their scope."""
 
+ENCODE_ROWS_MIN = 1_000
+"""Fewer values than this are interned one by one: finding the distinct ones first would cost more (60 us a column)."""
+
 TRACE_ROWS_MAX = 20_000
 """Up to here a range is read row by row through polars; beyond, whole row groups are cheaper."""
 
@@ -270,17 +273,19 @@ def _codes(column: pa.ChunkedArray | pa.Array, pool: Pool) -> U32:
     if not len(array):
         return np.empty(0, np.uint32)
     if not pa.types.is_dictionary(array.type):
+        if len(array) <= ENCODE_ROWS_MIN:
+            return _intern(array, pool)
         array = array.dictionary_encode()
-    values = array.dictionary
-    wide = pa.large_binary() if pa.types.is_large_binary(values.type) else pa.large_string()
-    if pa.types.is_binary(values.type):
-        wide = pa.large_binary()
-    values = values.cast(wide)
-    offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
-    data = np.frombuffer(values.buffers()[2] or b"", np.uint8)
-    codes = pool.add_many(offsets, data)
-    picked: U32 = codes[array.indices.to_numpy(zero_copy_only=False)]
+    picked: U32 = _intern(array.dictionary, pool)[array.indices.to_numpy(zero_copy_only=False)]
     return picked
+
+
+def _intern(values: pa.Array, pool: Pool) -> U32:
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    wide = values.cast(pa.large_string() if is_text else pa.large_binary())
+    offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
+    codes: U32 = pool.add_many(offsets, np.frombuffer(wide.buffers()[2] or b"", np.uint8))
+    return codes
 
 
 def _words(column: pa.ChunkedArray, words: int) -> NDArray[np.uint64]:

@@ -144,9 +144,7 @@ class Head:
 
     def adopt(self, stays: list[Part]) -> list[Part]:
         """Parts of the sealed generation, coded anew for the active one."""
-        return [
-            Part(adopt(p.batch, self._dictionary), p.first_sequence, p.first_arrival, p.last_arrival) for p in stays
-        ]
+        return _recoded(stays, self._dictionary)
 
     def release(self, adopted: list[Part]) -> None:
         """Forget the sealed generation but for `adopted`, which go on in the active one, as its oldest."""
@@ -159,14 +157,18 @@ class Head:
     def unseal(self) -> None:
         """Take a failed cut back: the sealed generation is active again, what came since goes behind it."""
         with self._lock:
-            sealed, self._sealed = self._sealed, None
+            sealed = self._sealed
             if sealed is None:
                 return
-            newer, self._parts = self._parts, list(sealed.parts)
-            self._dictionary = sealed.parts[0].batch.dictionary
-            self._parts += self.adopt(newer)
+            dictionary = sealed.parts[0].batch.dictionary
+            newer = _recoded(self._parts, dictionary)  # takes memory: before anything is changed
+            self._sealed, self._dictionary, self._parts = None, dictionary, [*sealed.parts, *newer]
             self._bytes = sum(p.batch.nbytes for p in self._parts)
             self._measure()
+
+
+def _recoded(parts: list[Part], dictionary: Dictionary) -> list[Part]:
+    return [Part(adopt(p.batch, dictionary), p.first_sequence, p.first_arrival, p.last_arrival) for p in parts]
 
 
 def find_trace(parts: list[Part], high: int, low: int) -> SpanBatch | None:

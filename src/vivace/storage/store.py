@@ -239,6 +239,7 @@ class Store:
             return meta
 
     def _seal(self, head: Head) -> Sealed | None:
+        head.unseal()  # does nothing, unless there was no memory to take the last cut back
         sealed = head.seal(self._replayed_until if self._replaying else self.wal.next_sequence)
         if sealed is not None and not self._replaying:
             self.wal.rotate()

@@ -1,0 +1,175 @@
+"""A full disk, on a small file system of its own: spans are refused as retryable, nothing acknowledged is lost, and
+the server goes on by itself when there is room again.
+
+Needs the right to mount a tmpfs; without it the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from faults.load import SENDERS, GrpcSender, HttpSender, Ledger, Load, Refused, Senders
+from server import Server, eventually, merged
+
+SEED = int(os.environ.get("SEED", "0")) or 21
+
+SIZE = 48 << 20
+SPANS_A_TRACE = 512
+"""Large traces: the disk fills with few of them, and all of them can be read back."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of SIZE bytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "vivace-test", place], capture_output=True, text=True
+    )
+    if mount.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mount.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def settings(**local: str | int) -> dict[str, object]:
+    return {"storage": {"trace": {"local": local}}}
+
+
+WITHOUT_RETENTION = merged(
+    settings(max_bytes="100%", min_free_bytes=0), {"compactor": {"compaction": {"compaction_cycle": "1h"}}}
+)
+"""Nothing is deleted and no room is left: what the file system refuses is what we see."""
+
+
+def used(disk: Path) -> int:
+    state = os.statvfs(disk)
+    return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+
+def refusals(server: Server, ledger: Ledger) -> list[Refused]:
+    """What a sender of each kind is told now, empty when both are served."""
+    found = []
+    for make, trace in ((GrpcSender, 1_000_000), (HttpSender, 1_000_001)):
+        with closing(make(server)) as sender:
+            request = ledger.load.request((trace,), 0, 16)
+            ledger.sending(request)
+            try:
+                sender.send(request.body)
+            except Refused as refused:
+                found.append(refused)
+            else:
+                ledger.acknowledge(request)
+    return found
+
+
+def assert_retryable(found: list[Refused]) -> None:
+    assert [r.status for r in found] == ["UNAVAILABLE", "503"]
+    assert all(r.retry_seconds for r in found), found
+
+
+def fill(server: Server, ledger: Ledger, first: int = 0) -> None:
+    """Send until refused."""
+    senders = Senders(server, ledger, range(first, first + 100_000), at_once=1).start()
+    eventually(lambda: senders.refused, "spans are refused", 60)
+    senders.stop()
+    assert {(r.status, bool(r.retry_seconds)) for r in senders.refused} <= {("UNAVAILABLE", True), ("503", True)}
+
+
+@pytest.mark.parametrize("limits", [settings(max_bytes="12MiB"), WITHOUT_RETENTION], ids=["at the cap", "no space left"])
+def test_full(disk: Path, tmp_path: Path, limits: dict[str, object]) -> None:
+    """Full at our own cap or at the end of the file system: the same for senders and for readers, and after a restart."""
+    calm = {"compactor": {"compaction": {"compaction_cycle": "1h"}}}
+    if limits is WITHOUT_RETENTION:
+        (disk / "other").write_bytes(bytes(SIZE - (14 << 20)))  # so that it takes less to fill
+    ledger = Ledger(Load(SEED, spans_a_trace=SPANS_A_TRACE))
+    with Server(tmp_path / "server", merged(limits, calm), data=disk / "data") as server:
+        fill(server, ledger)
+        eventually(lambda: len(refusals(server, ledger)) == 2, "both kinds of sender are refused")
+        assert_retryable(refusals(server, ledger))
+        assert server.get("/ready") == (200, b"ready\n")
+        ledger.check(server)
+        assert server.stop() == 0
+        server.start()
+        ledger.check(server)
+
+
+def test_cap_under_steady_load(disk: Path, tmp_path: Path) -> None:
+    """Retention keeps us below the cap without refusing anybody; the oldest blocks go, what is new stays."""
+    cap = 20 << 20
+    limits = settings(max_bytes=cap, min_free_bytes=0)
+    ledger = Ledger(Load(SEED, spans_a_trace=SPANS_A_TRACE))
+    with Server(tmp_path / "server", limits, data=disk / "data") as server:
+        senders = Senders(server, ledger, range(100_000), at_once=1).start()
+        highest = 0
+        deadline = time.monotonic() + 60
+        while server.metric("tempodb_retention_deleted_total") < 4:
+            highest = max(highest, used(disk))
+            assert time.monotonic() < deadline, "retention by bytes deletes nothing"
+            assert senders.running
+            time.sleep(0.1)
+        senders.stop()
+        assert not senders.refused
+        assert 0.5 * cap < highest <= cap
+        check_without_deleted(server, ledger)
+        server.kill()
+        server.start()
+        check_without_deleted(server, ledger)
+
+
+def check_without_deleted(server: Server, ledger: Ledger) -> None:
+    """Spans that are missing were deleted with their blocks, and those held the oldest: what came last is whole."""
+    traces = ledger.traces()
+    assert len(traces) > 20
+    ledger.check(server, traces[-10:])
+    problems = [p for t in traces[: -10 or None : 4] for p in ledger.problems(server, t)]
+    assert all("are missing" in p for p in problems), problems[:5]
+
+
+def test_space_comes_back(disk: Path, tmp_path: Path) -> None:
+    """A stranger's file takes all space, in the middle of appends, cuts and merges, and goes again."""
+    ledger = Ledger(Load(SEED, spans_a_trace=SPANS_A_TRACE))
+    limits = merged(settings(max_bytes="100%", min_free_bytes=0), {"compactor": {"compaction": {"block_retention": "1h"}}})
+    stranger = disk / "stranger"
+    with Server(tmp_path / "server", WITHOUT_RETENTION, data=disk / "data") as server:
+        for number in range(3):
+            senders = Senders(server, ledger, range(number * 1000, (number + 1) * 1000), at_once=1).start()
+            eventually(lambda n=number: ledger.acknowledged_spans > (n + 1) * 5_000, "some spans are stored")
+            take_all(stranger)
+            eventually(lambda s=senders: s.refused, "spans are refused")
+            eventually(lambda: server.metric("vivace_head_bytes") > 0, "spans wait in memory")
+            assert server.get("/ready") == (200, b"ready\n")
+            senders.stop()
+            assert_retryable(refusals(server, ledger))
+            stranger.unlink()
+            eventually(lambda: not refusals(server, ledger), "spans are taken again")
+            eventually(lambda: server.metric("vivace_head_spans") == 0, "blocks are written again")
+        ledger.check(server)
+        assert server.stop() == 0
+        server.start()
+        ledger.check(server)
+
+
+def take_all(path: Path) -> None:
+    """Write until the file system is full."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            pass
+    with path.open("ab", buffering=0) as file:  # the last pages
+        try:
+            while True:
+                file.write(bytes(512))
+        except OSError:
+            pass
