@@ -14,11 +14,11 @@ def module_name(source: Path) -> str:
 def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
-    modules = [
-        Extension(module_name(s), [str(s)], optional=True, extra_compile_args=["-O3", "-fno-strict-aliasing"])
-        for s in SOURCES
-    ]
-    return cythonize(modules, language_level=3, compiler_directives={"boundscheck": True, "wraparound": False})
+    modules = [Extension(module_name(s), [str(s)], extra_compile_args=["-O3", "-fno-strict-aliasing"]) for s in SOURCES]
+    modules = cythonize(modules, language_level=3, compiler_directives={"boundscheck": True, "wraparound": False})
+    for module in modules:  # afterwards: cythonize makes new ones and drops the mark
+        module.optional = True
+    return modules
 
 
 setup(ext_modules=extensions())

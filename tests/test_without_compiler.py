@@ -53,7 +53,7 @@ print(native_notice())
 """
 
 NOTICE = (
-    "native modules are not built: decoding with the protobuf library, about 10 times slower; "
+    "native modules are not built: decoding with the protobuf library, about 40 times slower; "
     "install a C compiler and reinstall to change that"
 )
 

@@ -53,9 +53,11 @@ class Request:
 class Load:
     """The spans of one seed. Immutable."""
 
-    def __init__(self, seed: int, *, spans_a_trace: int = SPANS_A_TRACE) -> None:
+    def __init__(self, seed: int, *, spans_a_trace: int = SPANS_A_TRACE, noise_bytes: int = 0) -> None:
+        """noise_bytes: of each span, as text that does not compress, to fill disks with few spans."""
         self.seed = seed
         self.spans_a_trace = spans_a_trace
+        self.noise_bytes = noise_bytes
 
     def trace_id(self, trace: int) -> bytes:
         return hashlib.blake2b(f"{self.seed}/{trace}".encode(), digest_size=16).digest()
@@ -80,6 +82,8 @@ class Load:
         _put(span, "http.method", ("GET", "POST")[number % 2])
         _put(span, "http.status_code", 200 + number % 4)
         _put(span, "sent.as", f"trace {trace}, span {number} of seed {self.seed}")
+        if self.noise_bytes:
+            _put(span, "noise", hashlib.shake_128(span.span_id).hexdigest(self.noise_bytes // 2))
         if number % 16 == 3:
             _put(span, f"rare.{trace % 50}", number / 3)
         span.status.SetInParent()  # as SDKs do: present even where nothing is set

@@ -176,7 +176,7 @@ def test_row_groups_and_long_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     batch = b.batch(*requests)
     block = b.write_block(tmp_path, batch)
     assert block.meta.row_groups == (31, 30, 120, 2, 49, 50, 51)
-    assert TRACE_ROWS_MAX > len(batch)
+    assert len(batch) < TRACE_ROWS_MAX
     by_row = b.all_rows(block)
     monkeypatch.setattr("vivace.storage.block_reader.TRACE_ROWS_MAX", 0)
     assert b.contents(b.all_rows(block)) == b.contents(by_row) == b.contents(batch)
@@ -249,7 +249,10 @@ def test_columns_are_what_meta_says(tmp_path: Path, everything: SpanBatch) -> No
 def test_other_readers_agree(tmp_path: Path, everything: SpanBatch) -> None:
     block = b.write_block(tmp_path, everything)
     rows = b.all_rows(block)
-    ids = [h.to_bytes(8) + low.to_bytes(8) for h, low in zip(rows.trace_id_high.tolist(), rows.trace_id_low.tolist(), strict=True)]
+    ids = [
+        h.to_bytes(8) + low.to_bytes(8)
+        for h, low in zip(rows.trace_id_high.tolist(), rows.trace_id_low.tolist(), strict=True)
+    ]
     names = [rows.dictionary.strings.get(n).decode() for n in rows.name.tolist()]
     for name in (n for n in layout.DATA_FILES if n.endswith(".parquet")):
         path = block.directory / name

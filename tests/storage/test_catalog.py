@@ -31,7 +31,9 @@ class Opened:
         return sorted(block.meta.id for block in self.catalog.blocks(tenant))
 
 
-def block(directory: Path, id: str = "x", *, tenant: str = "t", start: int = b.NOON, replaces: tuple[str, ...] = ()) -> Block:
+def block(
+    directory: Path, id: str = "x", *, tenant: str = "t", start: int = b.NOON, replaces: tuple[str, ...] = ()
+) -> Block:
     spans = b.batch(b.request(b.span(start=start, name=id, events=[b.event()])))
     return b.write_block(directory / tenant, spans, id, tenant=tenant, replaces=replaces)
 
@@ -114,7 +116,9 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize(("left", "expected"), INTERRUPTED.values(), ids=INTERRUPTED.keys())
-def test_a_merge_that_a_crash_interrupted(tmp_path: Path, left: list[tuple[str, tuple[str, ...]]], expected: list[str]) -> None:
+def test_a_merge_that_a_crash_interrupted(
+    tmp_path: Path, left: list[tuple[str, tuple[str, ...]]], expected: list[str]
+) -> None:
     for id, replaces in left:
         block(tmp_path, id, replaces=replaces)
         block(tmp_path, id, tenant="other")  # the same ids there mean nothing here
@@ -183,7 +187,7 @@ def test_only_damage_is_a_reason_for_quarantine(tmp_path: Path, monkeypatch: pyt
     opened = Opened(tmp_path)
     [listed] = opened.catalog.blocks()
     error = CorruptionError(listed.directory, offset=0, expected="rows", found="Too many open files")
-    with pytest.raises(StorageError, match="undamaged.*Too many open files"):
+    with pytest.raises(StorageError, match=r"undamaged.*Too many open files"):
         opened.catalog.suspect(listed, error)
 
     def no_descriptors(self: Path, *arguments: object) -> None:
@@ -219,7 +223,9 @@ def test_strangers_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert caplog.text.count("left alone, not searched; move it back") == 2
 
 
-def test_what_cannot_be_read_now_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_read_now_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     block(tmp_path, "a"), block(tmp_path, "b")
     read_bytes, iterdir = Path.read_bytes, Path.iterdir
     (tmp_path / "lost+found").mkdir()
@@ -243,7 +249,9 @@ def test_what_cannot_be_read_now_stays_where_it_is(tmp_path: Path, monkeypatch: 
     assert Opened(tmp_path).ids() == ["a", "b"]
 
 
-def test_a_failing_delete_is_logged_and_done_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_delete_is_logged_and_done_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     block(tmp_path, "a")
     opened = Opened(tmp_path)
 

@@ -30,7 +30,13 @@ def held(head: Head) -> list[bytes]:
 
 def test_empty_head() -> None:
     head = Head()
-    assert (head.parts(), head.span_count, head.trace_count(), head.first_sequence, head.first_arrival) == ([], 0, 0, None, None)
+    assert (head.parts(), head.span_count, head.trace_count(), head.first_sequence, head.first_arrival) == (
+        [],
+        0,
+        0,
+        None,
+        None,
+    )
     assert head.seal(0) is None
     head.append(b.batch(b.request(), dictionary=head.dictionary), 0, 1.0)
     assert head.parts() == []
@@ -67,7 +73,9 @@ def test_small_parts_are_joined_in_order() -> None:
 
 def test_large_parts_are_left_alone() -> None:
     head = Head()
-    many = b.batch(b.request(*(b.span(t) for t in range(1, PART_SPANS_MAX // MERGE_WAYS + 2))), dictionary=head.dictionary)
+    many = b.batch(
+        b.request(*(b.span(t) for t in range(1, PART_SPANS_MAX // MERGE_WAYS + 2))), dictionary=head.dictionary
+    )
     for i in range(MERGE_WAYS + 1):
         head.append(many, i, float(i))
     assert len(head.parts()) == MERGE_WAYS + 1

@@ -45,6 +45,6 @@ def native_notice() -> str | None:
     if is_native():
         return None
     return (
-        "native modules are not built: decoding with the protobuf library, about 10 times slower; "
+        "native modules are not built: decoding with the protobuf library, about 40 times slower; "
         "install a C compiler and reinstall to change that"
     )

@@ -101,7 +101,9 @@ class SpanBatch:
         zero = sum(getattr(self, name).strides == (0,) for name in OFTEN_ZERO)
         pairs = len(self.attributes) + len(self.events.attributes) + len(self.links.attributes)
         row = ROW_BYTES - 4 * zero
-        total: int = row * len(self) + PAIR_BYTES * pairs + EVENT_BYTES * len(self.events) + LINK_BYTES * len(self.links)
+        total: int = (
+            row * len(self) + PAIR_BYTES * pairs + EVENT_BYTES * len(self.events) + LINK_BYTES * len(self.links)
+        )
         return total
 
     @classmethod

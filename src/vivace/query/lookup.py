@@ -7,6 +7,7 @@ Rule 3  time bounds say which blocks to read, never which spans to return; the h
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ class TraceLookup:
         limit = self._max_bytes_per_trace(tenant)
         if not limit or len(otlp) <= limit:
             return FoundTrace(otlp, inspected, partial=False)
-        fitting = max(1, len(batch) * limit // len(otlp))
+        fitting = bisect_right(range(1, len(batch)), limit, key=lambda n: len(encode(batch.slice(0, n)))) or 1
         return FoundTrace(encode(batch.slice(0, fitting)), inspected, partial=True)
 
     def _parts(self, tenant: str, high: int, low: int, bounds: tuple[int, int] | None, mode: str) -> list[SpanBatch]:

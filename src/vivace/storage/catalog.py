@@ -25,7 +25,7 @@ from vivace.storage import layout
 from vivace.storage.block_reader import Block
 from vivace.storage.block_writer import fsync_path
 from vivace.storage.layout import BlockMeta, read_meta
-from vivace.storage.verify import verify
+from vivace.storage.verify import verify, verify_file
 
 QUARANTINE = ".quarantine"
 DELETED, TEMPORARY = ".deleted", ".tmp"
@@ -83,6 +83,8 @@ class Catalog:
     def _open_block(self, path: Path) -> None:
         try:
             block = Block(path, read_meta(path), checked=False)
+            # of the index alone, for its damage would only look like a trace that is not here; 24 bytes a trace
+            verify_file(path, block.meta, layout.INDEX)
         except CorruptionError as e:
             self._set_aside(path, e)
             return

@@ -62,8 +62,8 @@ class CompactionSettings:
 def choose(blocks: Sequence[Block], settings: CompactionSettings, *, now_unix_nano: int, wal_first: int) -> list[Block]:
     """Blocks of one tenant that should become one now; none when there is nothing worth doing.
 
-    The smallest of the fullest window, and at least half as much new as there is old, so that no large block is
-    rewritten for a few spans.
+    The smallest of the fullest window that are of like size: each at most twice those before it together, so that no
+    large block is rewritten for a few spans. A span is then rewritten a few times, and a window ends with few blocks.
     """
     windows: dict[tuple[int, int], list[Block]] = {}
     for block in blocks:
@@ -75,9 +75,11 @@ def choose(blocks: Sequence[Block], settings: CompactionSettings, *, now_unix_na
         nanoseconds = max(1, _nanoseconds(length))
         windows.setdefault((nanoseconds, meta.end_time_unix_nano // nanoseconds), []).append(block)
     for window in sorted(windows, key=lambda w: -len(windows[w])):
-        chosen = _within(sorted(windows[window], key=lambda b: (b.meta.span_count, b.meta.id)), settings)
-        if len(chosen) >= 2:
-            return chosen
+        smallest_first = sorted(windows[window], key=lambda b: (b.meta.span_count, b.meta.id))
+        for first in range(len(smallest_first) - 1):
+            chosen = _within(smallest_first[first:], settings)
+            if len(chosen) >= 2:
+                return chosen
     return []
 
 
@@ -91,7 +93,7 @@ def _within(smallest_first: Sequence[Block], settings: CompactionSettings) -> li
             and traces + meta.trace_count <= settings.block_traces_max
             and size + meta.data_bytes <= settings.block_bytes_max
         )
-        if not fits or (len(chosen) >= 2 and meta.span_count > 2 * spans):
+        if not fits or (chosen and meta.span_count > 2 * spans):
             break
         chosen.append(block)
         spans, traces, size = spans + meta.span_count, traces + meta.trace_count, size + meta.data_bytes

@@ -77,6 +77,8 @@ class Upkeep:
             threading.Thread(target=self._keeper, name="vivace-keeper"),
         ]
         self._verified: dict[str, None] = {}
+        self._deleting = threading.Lock()
+        self._merging: frozenset[str] = frozenset()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -97,7 +99,11 @@ class Upkeep:
         while not self._stop.is_set():
             self._store.cut_wanted.wait(pause)
             self._store.cut_wanted.clear()
-            if not self._stop.is_set() and not self.cut_due():
+            if self._stop.is_set():
+                return
+            all_cut = self.cut_due()
+            self._attempt(self.retain)
+            if not all_cut:
                 self._stop.wait(1.0)  # a full disk: not at once again, but soon, for writers wait
 
     def cut_due(self) -> bool:
@@ -120,14 +126,17 @@ class Upkeep:
     def _keeper(self) -> None:
         while not self._stop.wait(self._settings.cycle.total_seconds()):
             for step in (self.keep_figures, self.retain, self.compact_all, self.verify_some):
-                try:
-                    step()
-                except Stopping:
-                    return
-                except (StorageError, OSError) as e:
-                    self._log.error("%s: %s", step.__name__, e)
-                except Exception:
-                    self._log.exception("%s failed; the next cycle tries again", step.__name__)
+                self._attempt(step)
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Stopping:
+            return  # which the loop sees for itself
+        except (StorageError, OSError) as e:
+            self._log.error("%s: %s", step.__name__, e)
+        except Exception:
+            self._log.exception("%s failed; the next cycle tries again", step.__name__)
 
     def keep_figures(self) -> None:
         """Bring the disk figures up to date."""
@@ -135,8 +144,16 @@ class Upkeep:
         self._store.disk.sample(self._clock())
 
     def retain(self) -> int:
-        """Delete what is too old, and the oldest of what is too much; returns the blocks deleted."""
-        blocks = {b.meta.id: b for b in self._store.catalog.blocks()}
+        """Delete what is too old, and the oldest of what is too much; returns the blocks deleted.
+
+        Both threads call it: the cutter too, so that no merge, however long, lets the disk fill. Blocks that are being
+        merged are spared until that is done.
+        """
+        with self._deleting:
+            return self._retain()
+
+    def _retain(self) -> int:
+        blocks = {b.meta.id: b for b in self._store.catalog.blocks() if b.meta.id not in self._merging}
         doomed = doomed_blocks(
             [_Stored(b.meta) for b in blocks.values()],
             self._settings.retention(),
@@ -161,47 +178,59 @@ class Upkeep:
         return merges
 
     def _compact_one(self, tenant: str) -> bool:
+        store = self._store
+        with self._deleting:
+            chosen = choose(
+                store.catalog.blocks(tenant),
+                self._settings.compaction,
+                now_unix_nano=self._now_unix_nano(),
+                wal_first=store.wal.first_sequence,
+            )
+            self._merging = frozenset(b.meta.id for b in chosen)
+        try:
+            return bool(chosen) and self._merge(tenant, chosen)
+        finally:
+            self._merging = frozenset()
+
+    def _merge(self, tenant: str, chosen: list[Block]) -> bool:
+        """Whether to look for more to merge. Nobody deletes `chosen` meanwhile, and only they are kept on the disk."""
         store, settings = self._store, self._settings.compaction
-        with store.catalog.pinned(tenant) as blocks:
-            chosen = choose(blocks, settings, now_unix_nano=self._now_unix_nano(), wal_first=store.wal.first_sequence)
-            if not chosen:
-                return False
-            size = sum(b.meta.data_bytes for b in chosen)
-            started = self._clock()
-            try:
-                store.disk.check_room(size)
-                for block in chosen:
-                    self._verify(block)
-                merged = compact(
-                    chosen,
-                    directory=store.catalog.directory / tenant,
-                    block_id=self._new_id(),
-                    memory_bytes=settings.memory_bytes,
-                    now_unix_nano=self._now_unix_nano(),
-                    check=self._check_stop,
-                )
-            except DamagedInput as e:
-                store.catalog.suspect(e.block, e.error)
-                self._observers.compaction_failed()
-                return True
-            except (DiskFullError, OSError) as e:
-                self._log.warning("blocks of tenant %s stay unmerged for now: %s", tenant, e)
-                self._observers.compaction_failed()
-                return False
-            try:
-                with store.switching():
-                    store.catalog.add(merged.directory, merged.meta, replaces=chosen)
-            except BaseException:
-                store.catalog.discard(merged.directory)
-                raise
-            store.disk.add("blocks", merged.meta.data_bytes - size)
-            self._observers.compacted(len(chosen), merged.meta, self._clock() - started)
-            if merged.duplicates:
-                self._observers.duplicates(tenant, merged.duplicates)
-            self._log.info(
-                "block %s merged from %d: %d spans, %d bytes (%d before)",
-                merged.meta.id, len(chosen), merged.meta.span_count, merged.meta.data_bytes, size,
-            )  # fmt: skip
+        size = sum(b.meta.data_bytes for b in chosen)
+        started = self._clock()
+        try:
+            store.disk.check_room(size)
+            for block in chosen:
+                self._verify(block)
+            merged = compact(
+                chosen,
+                directory=store.catalog.directory / tenant,
+                block_id=self._new_id(),
+                memory_bytes=settings.memory_bytes,
+                now_unix_nano=self._now_unix_nano(),
+                check=self._check_stop,
+            )
+        except DamagedInput as e:
+            store.catalog.suspect(e.block, e.error)
+            self._observers.compaction_failed()
+            return True
+        except (DiskFullError, OSError) as e:
+            self._log.warning("blocks of tenant %s stay unmerged for now: %s", tenant, e)
+            self._observers.compaction_failed()
+            return False
+        try:
+            with store.switching():
+                store.catalog.add(merged.directory, merged.meta, replaces=chosen)
+        except BaseException:
+            store.catalog.discard(merged.directory)
+            raise
+        store.disk.add("blocks", merged.meta.data_bytes - size)
+        self._observers.compacted(len(chosen), merged.meta, self._clock() - started)
+        if merged.duplicates:
+            self._observers.duplicates(tenant, merged.duplicates)
+        self._log.info(
+            "block %s merged from %d: %d spans, %d bytes (%d before)",
+            merged.meta.id, len(chosen), merged.meta.span_count, merged.meta.data_bytes, size,
+        )  # fmt: skip
         return True
 
     def _verify(self, block: Block) -> None:

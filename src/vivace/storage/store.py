@@ -231,8 +231,8 @@ class Store:
             try:
                 meta = self._cut(tenant, head, sealed, everything)
             except BaseException as e:
-                self.writer.submit(head.unseal).result()
                 self.cut_error = e if isinstance(e, Exception) else None
+                self.writer.submit(head.unseal).result()
                 raise
             self.cut_error = None
             self._observers.cut_seconds(self._clock() - started)

@@ -54,7 +54,7 @@ def open_writer(path: Path, first: pa.Table) -> pq.ParquetWriter:
 def _is_mostly_distinct(column: pa.ChunkedArray) -> bool:
     if not pa.types.is_dictionary(column.type) or not len(column):
         return False
-    return len(column.chunk(0).dictionary) > DISTINCT_SHARE_MAX * (len(column) - column.null_count)
+    return bool(len(column.chunk(0).dictionary) > DISTINCT_SHARE_MAX * (len(column) - column.null_count))
 
 
 class OverflowFile:
