@@ -31,3 +31,10 @@ check: test
 clean:
 	rm -rf $(VENV) .make build src/*.egg-info
 	find src -name '*.so' -delete
+
+# Kills, torn files and full disks for longer than CI does: a real server, ROUNDS kills, SEED as printed by a failed run.
+.PHONY: faults
+ROUNDS ?= 300
+SEED ?= 0
+faults: setup
+	ROUNDS=$(ROUNDS) SEED=$(SEED) LARGE_SPANS=400000 $(BIN)/python -m pytest -s tests/faults

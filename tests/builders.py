@@ -198,7 +198,8 @@ def write_block(
         AttributeScope.EVENT: len(spans.events),
         AttributeScope.LINK: len(spans.links),
     }
-    writer = BlockWriter(directory, id, choose_columns(count_keys(spans), rows))
+    span_bytes = (spans.nbytes + spans.dictionary.nbytes) // len(spans)
+    writer = BlockWriter(directory, id, choose_columns(count_keys(spans), rows), span_bytes=span_bytes)
     writer.append(arrange(spans))
     path, meta = writer.finish(
         tenant=tenant, wal_until=wal_until, level=0, created_unix_nano=created, replaces=replaces

@@ -26,23 +26,22 @@ import pyarrow as pa
 from vivace import __version__
 from vivace.api.app import build_app
 from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
-from vivace.api.grpc_server import GrpcServer
-from vivace.api.server import HttpServer, HttpTimeouts, TlsFiles
+from vivace.api.grpc_server import GrpcLimits, GrpcServer
+from vivace.api.server import HttpServer, HttpTimeouts
 from vivace.config.dump import to_yaml
-from vivace.config.overrides import Limits
+from vivace.config.live import LiveLimits
 from vivace.config.receivers import OtlpGrpc, OtlpHttp, ReceiverTls
-from vivace.config.server import ListenTls
+from vivace.config.server import ListenTls, Server
 from vivace.config.settings import Settings
-from vivace.config.tenants import Tenants, read_tenants
+from vivace.config.unfinished import unfinished
 from vivace.config.units import BytesOrPercent
-from vivace.errors import ConfigError, NotFoundError, StorageError, UnavailableError, VivaceError
+from vivace.errors import NotFoundError, StorageError, UnavailableError, VivaceError
 from vivace.ingest.admission import Admission
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.decode import native_notice
 from vivace.ingest.otlp_grpc import GrpcOptions, GrpcReceiver, Keepalive
 from vivace.ingest.otlp_http import CorsOptions, HttpOptions, HttpReceiver
 from vivace.ingest.replay import replay
-from vivace.ingest.tls import TlsOptions
 from vivace.observers import CommitObserver, Gauges
 from vivace.query.lookup import TraceLookup
 from vivace.query.pool import QueryPool
@@ -55,6 +54,7 @@ from vivace.storage.retention import Retention
 from vivace.storage.store import CutSettings, Observers, Store, claimed_until
 from vivace.storage.wal import Wal
 from vivace.telemetry import Telemetry
+from vivace.tls import TlsOptions
 
 log = logging.getLogger(__name__)
 
@@ -104,29 +104,6 @@ async def _run(settings: Settings) -> int:
     return 0
 
 
-def unfinished(settings: Settings) -> list[str]:
-    """What the configuration asks for and this version does not do yet, one line each.
-
-    Raises  ConfigError where going on without it would put data or queries where they must not be.
-    """
-    if settings.multitenancy_enabled:
-        raise ConfigError(
-            "multitenancy_enabled: true is not supported yet, every sender would share one tenant; set it to false",
-            key="multitenancy_enabled",
-        )
-    if settings.server.grpc_tls_config.cert_file or settings.server.grpc_tls_config.cert:
-        raise ConfigError(
-            "server.grpc_tls_config is not supported yet, the port would be plain text; remove it",
-            key="server.grpc_tls_config",
-        )
-    lines = []
-    if settings.stream_over_http_enabled:
-        lines.append("stream_over_http_enabled: not yet, gRPC is answered on the gRPC port only")
-    if settings.overrides.defaults.metrics_generator.processors:
-        lines.append("metrics_generator: not yet, no series are made of spans")
-    return lines
-
-
 def limit_malloc_arenas() -> None:
     """Two malloc arenas instead of eight a core: freed memory of one thread then serves the others.
 
@@ -145,17 +122,6 @@ def trim_memory() -> None:
 
 class StartInterruptedError(UnavailableError):
     """A stop was asked for while the service started."""
-
-
-@dataclass(slots=True)
-class TenantLimits:
-    """Limits by tenant, from the configuration and the per-tenant file."""
-
-    defaults: Limits
-    tenants: Tenants | None
-
-    def of(self, tenant: str) -> Limits:
-        return self.tenants.limits(tenant, self.defaults) if self.tenants else self.defaults
 
 
 class Service:

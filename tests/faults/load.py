@@ -330,13 +330,21 @@ class Senders:
     """Four threads that send until told to stop, their server dies, or their traces are sent."""
 
     def __init__(
-        self, server: Server, ledger: Ledger, traces: Sequence[int], *, again: Iterable[Request] = (), at_once: int = 4
+        self,
+        server: Server,
+        ledger: Ledger,
+        traces: Sequence[int],
+        *,
+        again: Iterable[Request] = (),
+        at_once: int = 4,
+        pause_seconds: float = 0.0,
     ) -> None:
         """Each sender takes every fourth of `traces`, and of the requests `again` that were not acknowledged."""
         self.server = server
         self.ledger = ledger
         self.unacknowledged: list[Request] = []
         self.refused: list[Refused] = []
+        self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         again = list(again)
         self._threads = [
@@ -377,7 +385,7 @@ class Senders:
 
     def _one(self, sender: Sender, request: Request) -> bool:
         """Whether to go on."""
-        if self._stop.is_set():
+        if self._stop.wait(self._pause_seconds):
             return False
         self.ledger.sending(request)
         try:

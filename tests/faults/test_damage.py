@@ -46,6 +46,12 @@ def flip(path: Path, chance: random.Random, count: int = 1) -> None:
     path.write_bytes(data)
 
 
+def alter(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
 def altered(server: Server, ledger: Ledger) -> tuple[list[str], set[int]]:
     """(what is wrong other than missing spans, traces with missing spans)."""
     wrong: list[str] = []
@@ -132,7 +138,10 @@ def test_flipped_blocks(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
         shutil.copytree(data, copy / "data")
         server = Server(copy, QUIET)
         damaged, _ = server.blocks()
-        flip(damaged / name, chance)
+        if name == "meta.json":  # one letter of a key: still a good document, still the same columns
+            alter(damaged / name, b'"sent.as"', b'"sent.at"')
+        else:
+            flip(damaged / name, chance)
         with server.start():
             wrong, missing = altered(server, ledger)
             assert not wrong, name
@@ -145,10 +154,10 @@ def test_flipped_blocks(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
 
 
 def test_background_check(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
-    """Damage that nobody reads is found all the same."""
+    """Damage that nobody reads is found all the same, even where nothing is merged."""
     data, _ = blocks
     shutil.copytree(data, tmp_path / "data")
-    server = Server(tmp_path)
+    server = Server(tmp_path, {"compactor": {"compaction": {"max_block_bytes": 1}}})
     flip(server.blocks()[0] / "ids.index", random.Random(SEED))
     with server.start():
         eventually(lambda: server.metric("vivace_blocks_quarantined_total") == 1, "the damaged block is set aside")

@@ -261,3 +261,14 @@ def test_decoded_input_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(compaction._RowGroups, "_row_group", measured)
     merge(*blocks, id="again", memory_bytes=200_000)
     assert max(held) <= 200_000 * compaction.CACHE_SHARE
+
+
+def test_row_groups_of_large_spans_are_short(tmp_path: Path) -> None:
+    """Else a row group of 62,500 spans of 10 KB would be 600 MB, and merging needs several."""
+    large = [b.request(*(b.span(t, i, attributes={"body": f"{t}/{i}" * 3000}) for i in (1, 2))) for t in range(1, 1501)]
+    block = b.write_block(tmp_path, b.batch(*large))
+    assert block.meta.span_bytes > 10_000
+    assert 2 <= len(block.meta.row_groups) <= 4
+    assert len(merge(block).meta.row_groups) == len(block.meta.row_groups)
+    small = b.write_block(tmp_path, b.batch(*(b.request(b.span(t)) for t in range(1, 1501))), "small")
+    assert small.meta.row_groups == (1500,)

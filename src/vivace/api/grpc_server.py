@@ -7,14 +7,63 @@ queries are few and stream, spans are many and do not (docs/decisions/001-grpc-f
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
 
 import grpc
 
 from vivace.errors import ConfigError
+from vivace.tls import TlsOptions
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 """HealthCheckResponse{1 status}. Source: grpc.io, "Health Checking"."""
+
+MILLISECONDS_MAX = 2**31 - 1
+"""grpcio keeps times as C ints; 25 days, and a longer time is as good as that."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """Bounds on messages and connections. A zero leaves grpcio's own value: no limit, or the time named here.
+
+    receive_bytes_max, send_bytes_max   of one message
+    connection_idle_max                 without a call, then the connection is closed
+    connection_age_max, .._age_grace    then it is closed, running calls after the grace
+    keepalive_time, keepalive_timeout   of silence, then we ping (2 h); without an answer, then we close (20 s)
+    ping_interval_min                   clients that ping more often are disconnected (5 min)
+    pings_without_calls                 whether a client may ping while it has no call open
+    """
+
+    receive_bytes_max: int = 16 << 20
+    send_bytes_max: int = 16 << 20
+    concurrent_streams_max: int = 100
+    connection_idle_max: timedelta = timedelta(0)
+    connection_age_max: timedelta = timedelta(0)
+    connection_age_grace: timedelta = timedelta(0)
+    keepalive_time: timedelta = timedelta(0)
+    keepalive_timeout: timedelta = timedelta(0)
+    ping_interval_min: timedelta = timedelta(seconds=10)
+    pings_without_calls: bool = True
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """As grpcio takes them. Source: grpc/impl/channel_arg_names.h."""
+        bounds = [
+            ("grpc.max_receive_message_length", self.receive_bytes_max),
+            ("grpc.max_send_message_length", self.send_bytes_max),
+            ("grpc.max_concurrent_streams", self.concurrent_streams_max),
+            ("grpc.max_connection_idle_ms", _milliseconds(self.connection_idle_max)),
+            ("grpc.max_connection_age_ms", _milliseconds(self.connection_age_max)),
+            ("grpc.max_connection_age_grace_ms", _milliseconds(self.connection_age_grace)),
+            ("grpc.keepalive_time_ms", _milliseconds(self.keepalive_time)),
+            ("grpc.keepalive_timeout_ms", _milliseconds(self.keepalive_timeout)),
+            ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(self.ping_interval_min)),
+        ]
+        return [
+            *((name, value) for name, value in bounds if value),
+            ("grpc.keepalive_permit_without_calls", int(self.pings_without_calls)),
+            ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a partner
+        ]
 
 
 class GrpcServer:
@@ -26,26 +75,26 @@ class GrpcServer:
         port: int,
         *,
         readiness: Callable[[], str | None],
-        message_bytes_max: int,
-        concurrent_streams_max: int,
+        limits: GrpcLimits = GrpcLimits(),
+        tls: TlsOptions | None = None,
     ) -> None:
         self._readiness = readiness
         self._address = f"{host or '[::]'}:{port}"
-        self._options = [
-            ("grpc.max_receive_message_length", message_bytes_max),
-            ("grpc.max_send_message_length", message_bytes_max),
-            ("grpc.max_concurrent_streams", concurrent_streams_max),
-            ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a partner
-        ]
+        self._limits = limits
+        self._tls = tls
         self._server: grpc.aio.Server | None = None
         self.port = port
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError when the address cannot be used."""
-        server = grpc.aio.server(options=self._options)
+        """Listen. Raises ConfigError when the address or the TLS options cannot be used."""
+        credentials = _credentials(self._tls) if self._tls else None
+        server = grpc.aio.server(options=self._limits.channel_arguments())
         server.add_generic_rpc_handlers((self._health(),))
         try:
-            self.port = server.add_insecure_port(self._address)
+            if credentials is not None:
+                self.port = server.add_secure_port(self._address, credentials)
+            else:
+                self.port = server.add_insecure_port(self._address)
         except RuntimeError as e:
             raise ConfigError(f"cannot listen on {self._address}: {e}", key="server.grpc_listen_port") from e
         await server.start()
@@ -75,3 +124,22 @@ class GrpcServer:
     async def _watch(self, request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """One message; a watcher that wants changes calls again when its stream ends."""
         yield self._status()
+
+
+def _credentials(tls: TlsOptions) -> grpc.ServerCredentials:
+    """A client CA makes client certificates mandatory: grpcio knows no other way, and offers TLS 1.2 and 1.3."""
+    if tls.client_optional or tls.min_version != "1.2" or tls.max_version:
+        raise ConfigError(
+            f"{tls.where} asks for what gRPC has not: optional client certificates, or TLS versions", key=tls.where
+        )
+    pem = tls.pem()
+    return grpc.ssl_server_credentials(
+        [(pem.key, pem.certificate)],
+        root_certificates=pem.client_ca,
+        require_client_auth=pem.client_ca is not None,
+    )
+
+
+def _milliseconds(duration: timedelta) -> int:
+    """Rounded up, so that only zero becomes zero."""
+    return min(-(-duration // timedelta(milliseconds=1)), MILLISECONDS_MAX)

@@ -1,13 +1,15 @@
 """The HTTP server: uvicorn inside an event loop that is someone else's, without its signal handlers and log settings.
 
 A connection has header_seconds for the head of a request (from accepting it, from the first byte of a later one) and
-HEAD_SIZE_MAX bytes; it may idle for idle_seconds between requests. uvicorn bounds only the last of the three by itself.
+HEAD_SIZE_MAX bytes; it may idle for idle_seconds between requests; its client has write_seconds to take in what it was
+sent. uvicorn bounds only the third of the four by itself. How long an answer may take to compute: app.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import Iterator
@@ -19,9 +21,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vivace.errors import ConfigError, InvariantError
+from vivace.tls import TlsOptions
 
 HEAD_SIZE_MAX = 1024 * 1024
 """Bytes of request line and headers, as Go's server allows; a TraceQL query of 128 KiB, percent-encoded, fits."""
+
+IDLE_SECONDS_MAX = 10**8
+"""Three years: uvicorn wants a whole number, and this is never."""
 
 CONNECTIONS_MAX = 1000
 """More are answered 503. Dashboards need tens; a client that leaks connections must not take all file descriptors."""
@@ -29,19 +35,25 @@ CONNECTIONS_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files; with `client_ca`, clients must show a certificate that it signed."""
+    """The plain case of TlsOptions: PEM files; with `client_ca`, clients must show a certificate that it signed."""
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
 
+    def options(self) -> TlsOptions:
+        return TlsOptions(
+            cert_file=str(self.certificate), key_file=str(self.key), client_ca_file=str(self.client_ca or "")
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class HttpTimeouts:
-    """Seconds. stop_seconds: how long stop() lets running requests finish before it cancels them."""
+    """Seconds. stop_seconds: how long stop() lets running requests finish before it cancels them. Infinity: never."""
 
     header_seconds: float = 30
-    idle_seconds: int = 120
+    idle_seconds: float = 120
+    write_seconds: float = 30
     stop_seconds: int = 30
 
 
@@ -54,14 +66,15 @@ class HttpServer:
         host: str,
         port: int,
         *,
-        tls: TlsFiles | None = None,
+        tls: TlsOptions | TlsFiles | None = None,
         timeouts: HttpTimeouts = HttpTimeouts(),
     ) -> None:
         self._host = host
         self._port = port
+        self._tls = tls.options() if isinstance(tls, TlsFiles) else tls
         config = uvicorn.Config(
             app,
-            http=_protocol(timeouts.header_seconds),
+            http=_protocol(timeouts),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -69,12 +82,8 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=timeouts.idle_seconds,
+            timeout_keep_alive=math.ceil(min(timeouts.idle_seconds, IDLE_SECONDS_MAX)),
             timeout_graceful_shutdown=timeouts.stop_seconds,
-            ssl_certfile=str(tls.certificate) if tls else None,
-            ssl_keyfile=str(tls.key) if tls else None,
-            ssl_ca_certs=str(tls.client_ca) if tls and tls.client_ca else None,
-            ssl_cert_reqs=ssl.CERT_REQUIRED if tls and tls.client_ca else ssl.CERT_NONE,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
@@ -84,13 +93,11 @@ class HttpServer:
         return self._port
 
     async def start(self) -> None:
-        """Listen; return when connections are taken. Raises ConfigError when the address or the TLS files cannot be used."""
+        """Listen; return when connections are taken. Raises ConfigError when the address or the TLS options cannot be used."""
         if self._task is not None:
             raise InvariantError("the HTTP server was started twice")
-        try:
-            self._server.config.load()
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(f"cannot use the TLS files of the HTTP server: {error}") from error
+        self._server.config.load()
+        self._server.config.ssl = self._context()  # uvicorn's own knows files only, and no versions
         listener = self._listen()
         self._port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")
@@ -107,6 +114,14 @@ class HttpServer:
         self._server.should_exit = True
         await self._task
         self._task = None
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._tls is None:
+            return None
+        try:
+            return self._tls.server_context(["http/1.1"])
+        except ConfigError as error:
+            raise ConfigError(f"cannot use the TLS files of the HTTP server: {error}", key=error.key) from error
 
     def _listen(self) -> socket.socket:
         try:
@@ -137,12 +152,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _protocol(header_seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP/1.1 protocol with bounds on the head of a request: seconds and bytes."""
+def _protocol(timeouts: HttpTimeouts) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP/1.1 protocol with bounds on the head of a request, seconds and bytes, and on slow readers."""
 
-    class BoundedHeadProtocol(HttpToolsProtocol):
+    class BoundedProtocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
         _head_size = 0
+        _stalled: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -150,6 +166,7 @@ def _protocol(header_seconds: float) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._head_is_here()
+            self._client_reads()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -167,14 +184,29 @@ def _protocol(header_seconds: float) -> type[HttpToolsProtocol]:
             self._head_is_here()
             super().on_headers_complete()
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._client_reads()
+            # abort, for close() would wait for the client to take in what is buffered
+            self._stalled = self.loop.call_later(timeouts.write_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._client_reads()
+            super().resume_writing()
+
+        def _client_reads(self) -> None:
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
+
         def _await_head(self) -> None:
             if self._deadline is None:
                 self._head_size = 0
-                self._deadline = self.loop.call_later(header_seconds, self.transport.close)
+                self._deadline = self.loop.call_later(timeouts.header_seconds, self.transport.close)
 
         def _head_is_here(self) -> None:
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
 
-    return BoundedHeadProtocol
+    return BoundedProtocol

@@ -23,6 +23,7 @@ from .reading import Location, Reader, describe
 from .section import plain_type, section_type, yaml_fields
 from .settings import Settings
 from .tenants import read_tenants
+from .unfinished import unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,10 @@ def load(argv: Sequence[str], env: Mapping[str, str] = os.environ) -> Invocation
     if line.expand_env:
         text = expand(text, env, line.file)
     settings = parse(text, line.file or "no file", line.overrides, line.notices)
+    notices = [*settings.notices, *unfinished(settings)]
     if settings.overrides.per_tenant_override_config is not None:
-        tenants = read_tenants(settings.overrides.per_tenant_override_config)
-        settings = settings.model_copy(update={"notices": settings.notices + tenants.notices})
-    return Invocation(line.action, settings)
+        notices += read_tenants(settings.overrides.per_tenant_override_config).notices
+    return Invocation(line.action, settings.model_copy(update={"notices": tuple(notices)}))
 
 
 def parse(text: str, name: str = "text", overrides: Sequence[Override] = (), notices: Sequence[str] = ()) -> Settings:

@@ -32,9 +32,6 @@ Processor = Literal[
 class IngestionLimits(Section):
     """How much may come in."""
 
-    rate_strategy: Annotated[Literal["local", "global"], KeepsDefault()] = Field(
-        default="local", description="Whether the rate is each server's or shared; the same with one process."
-    )
     rate_limit_bytes: ByteSize = Field(
         default=15_000_000,
         description="Bytes of spans a second, averaged; more takes more, beyond it requests are refused as retryable.",
@@ -46,9 +43,6 @@ class IngestionLimits(Section):
     max_attribute_bytes: ByteSize = Field(
         default=0,
         description="Longer attribute keys and string values are cut to this many bytes; 0 means the distributor's.",
-    )
-    retry_info_enabled: Switch = Field(
-        default=True, description="Whether a refusal tells the exporter when to try again."
     )
 
 
@@ -254,5 +248,6 @@ class Overrides(Section):
         default=None, description="File with `overrides: {TENANT: {...}}`; an entry replaces the defaults as a whole."
     )
     per_tenant_override_period: PrometheusDuration = Field(
-        default=timedelta(seconds=10), description="How often that file is read again; less follows changes sooner."
+        default=timedelta(seconds=10),
+        description="How often that file is read again; less follows changes sooner, 0 never does.",
     )

@@ -6,10 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .section import PresentWhenNull, Section, Whole
-from .units import ByteSize, Count, Duration, Endpoint, Secret, Switch
+from .units import ByteSize, Count, Duration, Endpoint, Secret
 
 # What the Collector's HTTP server can unpack; "" is an uncompressed body.
 _COMPRESSIONS = ("", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed")
@@ -26,12 +26,8 @@ class ReceiverTls(Section):
     cert_pem: str = Field(default="", description="Certificate chain as PEM text, instead of `cert_file`.")
     key_pem: Secret | None = Field(default=None, description="Private key as PEM text, instead of `key_file`.")
     client_ca_pem: str = Field(default="", description="Client CAs as PEM text, instead of `client_ca_file`.")
-    min_version: Literal["", "1.0", "1.1", "1.2", "1.3"] = Field(
-        default="", description="Oldest TLS version; empty means 1.2."
-    )
-    max_version: Literal["", "1.0", "1.1", "1.2", "1.3"] = Field(
-        default="", description="Newest TLS version; empty means 1.3."
-    )
+    min_version: Literal["", "1.2", "1.3"] = Field(default="", description="Oldest TLS version; empty means 1.2.")
+    max_version: Literal["", "1.2", "1.3"] = Field(default="", description="Newest TLS version; empty means 1.3.")
 
     @model_validator(mode="after")
     def _check_pairs(self) -> ReceiverTls:
@@ -43,6 +39,8 @@ class ReceiverTls(Section):
                 raise ValueError(f"found {'two' if file else 'no'} {kind}s, expected a file or PEM text")
         if self.client_ca_file and self.client_ca_pem:
             raise ValueError("found client_ca_file and client_ca_pem, expected one of them")
+        if (self.min_version, self.max_version) == ("1.3", "1.2"):
+            raise ValueError("found min_version 1.3 above max_version 1.2, expected a version between them")
         return self
 
 
@@ -64,20 +62,10 @@ class KeepaliveParameters(Section):
     )
 
 
-class KeepalivePolicy(Section):
-    """How often clients of the gRPC receiver may ping."""
-
-    min_time: Duration = Field(
-        default=timedelta(0), description="Clients that ping more often are disconnected; 0 means 5m."
-    )
-    permit_without_stream: Switch = Field(default=False, description="Whether clients may ping while no call is open.")
-
-
 class Keepalive(Section):
     """Keep-alive of the gRPC receiver."""
 
     server_parameters: KeepaliveParameters = Field(default=KeepaliveParameters(), description="What the receiver does.")
-    enforcement_policy: KeepalivePolicy = Field(default=KeepalivePolicy(), description="What its clients may do.")
 
 
 class OtlpGrpc(Section):
@@ -93,7 +81,7 @@ class OtlpGrpc(Section):
     )
     max_concurrent_streams: Count = Field(
         default=0,
-        description="Requests that one connection may have open; 0 sets no limit, less holds back greedy exporters.",
+        description="Requests that one connection may have open; less holds back greedy exporters, 0 means 100.",
     )
     keepalive: Keepalive = Field(default=Keepalive(), description="Pings and the life of connections.")
 
@@ -107,9 +95,7 @@ class Cors(Section):
     allowed_headers: tuple[str, ...] = Field(
         default=(), description="Request headers allowed beyond the CORS-safe ones."
     )
-    max_age: Count = Field(
-        default=0, description="Seconds for which a browser may remember the answer; 0 sends no such header."
-    )
+    max_age: Count = Field(default=0, description="Seconds for which a browser may remember the answer; 0 means 600.")
 
 
 class OtlpHttp(Section):
@@ -128,8 +114,17 @@ class OtlpHttp(Section):
     traces_url_path: str = Field(default="/v1/traces", description="Path that takes spans.")
     compression_algorithms: tuple[str, ...] = Field(
         default=_COMPRESSIONS,
-        description="Values of Content-Encoding that are taken; the empty one is an uncompressed body.",
+        description="Values of Content-Encoding that are taken, others are refused; the empty one is an uncompressed body.",
     )
+
+    @field_validator("compression_algorithms")
+    @classmethod
+    def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in _COMPRESSIONS:
+                known = ", ".join(algorithm for algorithm in _COMPRESSIONS if algorithm)
+                raise ValueError(f"found {name!r}, expected some of {known}, or an empty one for uncompressed bodies")
+        return value or _COMPRESSIONS
 
 
 class OtlpProtocols(Section):
@@ -171,11 +166,6 @@ class Distributor(Section):
         default=_RECEIVERS_DEFAULT,
         description="Receivers in OpenTelemetry Collector syntax; without this block OTLP listens on 0.0.0.0:4317 (gRPC) and "
         "0.0.0.0:4318 (HTTP), inside it endpoints default to localhost.",
-    )
-    retry_after_on_resource_exhausted: Duration = Field(
-        default=timedelta(seconds=1),
-        description="Wait that a refused exporter is told; more spreads retries out, 0 tells none and exporters drop the spans "
-        "(Tempo 2.10: 0).",
     )
     max_attribute_bytes: ByteSize = Field(
         default=2048,

@@ -33,10 +33,6 @@ class Ingester(Section):
         default=timedelta(minutes=30),
         description="A block is written at this age at the latest; more makes fewer, larger blocks and a longer replay at start.",
     )
-    max_block_bytes: ByteSize = Field(
-        default=524_288_000,
-        description="A block is written at this many bytes at the latest; more makes fewer, larger blocks.",
-    )
     head_max_bytes: ByteSize = Field(
         default=128 * _MIB,
         description="Memory in bytes for recent spans, a block is written when it is full; more makes larger blocks and faster "
@@ -69,7 +65,7 @@ class Compaction(Section):
     )
     compaction_cycle: Duration = Field(
         default=timedelta(seconds=30),
-        description="How often Vivace looks for blocks to merge; less merges sooner, more idles more.",
+        description="How often Vivace looks for blocks to merge and to delete; less does so sooner, more idles more.",
     )
     memory_max_bytes: ByteSize = Field(
         default=256 * _MIB,
@@ -124,10 +120,6 @@ class TraceStorage(Section):
     backend: Literal["local"] = Field(default="local", description="Kind of store; only local.")
     local: LocalBackend = Field(default=LocalBackend(), description="Blocks on the local disk.")
     wal: Wal = Field(default=Wal(), description="The write-ahead log.")
-    blocklist_poll: Duration = Field(
-        default=timedelta(minutes=5),
-        description="How often retention runs; less frees disk closer to the limit. New blocks are found at once.",
-    )
 
     @field_validator("backend", mode="before")
     @classmethod

@@ -25,13 +25,14 @@ from .known import LIMITS_PATH, KnownKeys
 from .overrides import Limits
 from .reading import At, Reader, describe
 from .settings import Settings
+from .unfinished import unfinished_limits
 
 _EVERYONE = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class Tenants:
-    """Entries by tenant; `notices` are lines to log, for keys without effect."""
+    """Entries by tenant; `notices` are lines to log, for keys without effect and for those without effect yet."""
 
     entries: Mapping[str, Limits]
     notices: tuple[str, ...]
@@ -78,4 +79,8 @@ def parse_tenants(text: str, name: str = "text") -> Tenants:
         problems.append(Problem(f"the file at {place}: expected overrides, then tenants", "", place))
     if reader.problems or problems:
         raise config_error([*reader.problems, *problems])
-    return Tenants(MappingProxyType(entries), tuple(reader.notices))
+    notices = [
+        *reader.notices,
+        *(line for tenant, limits in entries.items() for line in unfinished_limits(tenant, limits)),
+    ]
+    return Tenants(MappingProxyType(entries), tuple(notices))

@@ -27,11 +27,11 @@ from uvicorn.server import ServerState
 from vivace.errors import LimitError, RequestError, UnavailableError
 from vivace.ingest.accept import Committer
 from vivace.ingest.budget import Budget
-from vivace.ingest.compression import inflate
+from vivace.ingest.compression import CODECS, inflate
 from vivace.ingest.endpoint import Endpoint
 from vivace.ingest.otlp_json import encode_request
 from vivace.ingest.replies import TenantOf, accepted_bytes, accepted_json, refusal_of, single_tenant
-from vivace.ingest.tls import TlsOptions
+from vivace.tls import TlsOptions
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class HttpOptions:
     max_connections: int = 1000  # past it uvicorn answers 503 and closes
     read_timeout_seconds: float = 30.0  # for a whole body
     idle_timeout_seconds: int = 120  # of a connection between requests; exporters send every 5 to 60 seconds
+    encodings: frozenset[str] = frozenset(CODECS)  # values of Content-Encoding that are taken; "" is none at all
     cors: CorsOptions | None = None
 
 
@@ -211,10 +212,11 @@ class TracesApplication:
     async def _read(self, headers: dict[bytes, bytes], charge: _Charge, receive: Receive) -> bytes:
         """The whole body, decompressed.
 
-        Raises  RequestError when it is too long or not what its Content-Encoding says, UnavailableError when it takes
-                too long or the receiver is full, _Gone when the client closes.
+        Raises  RequestError when it is too long, in an encoding that we do not take or not what its Content-Encoding
+                says, UnavailableError when it takes too long or the receiver is full, _Gone when the client closes.
         """
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        encoding = "" if encoding == "identity" else encoding
         size_max = self._options.max_request_body_size_bytes
         try:
             async with asyncio.timeout(self._options.read_timeout_seconds):
@@ -222,6 +224,8 @@ class TracesApplication:
         except TimeoutError:
             waited = f"{self._options.read_timeout_seconds:g} seconds"
             raise UnavailableError(f"the body was not complete after {waited}") from None
+        if encoding not in self._options.encodings:
+            raise RequestError(f"unsupported Content-Encoding: {encoding or 'none'}")
         try:
             inflated = await inflate(body, encoding, size_max)
         except LimitError as error:

@@ -58,7 +58,9 @@ def _varying(batch: SpanBatch) -> Iterator[tuple[AttributeScope, Attributes]]:
 class BlockWriter:
     """Writes one block. Use: append() any number of times, then finish(), or abort()."""
 
-    def __init__(self, directory: Path, block_id: str, plan: list[KeyStats]) -> None:
+    def __init__(self, directory: Path, block_id: str, plan: list[KeyStats], *, span_bytes: int = 0) -> None:
+        """span_bytes: memory that a span takes, about; row groups of large spans are shorter."""
+        self._span_bytes = span_bytes
         self.block_id = block_id
         self._final = directory / block_id
         self._path = directory / f"{block_id}.tmp"
@@ -76,8 +78,8 @@ class BlockWriter:
         self._end = 0
 
     def append(self, arranged: Arranged) -> None:
-        """Write whole traces, in row groups of about layout.ROW_GROUP_SPANS; a trace is never split between two."""
-        for first, last in _row_group_bounds(arranged):
+        """Write whole traces, in row groups as layout.row_group_spans says; a trace is never split between two."""
+        for first, last in _row_group_bounds(arranged, layout.row_group_spans(self._span_bytes)):
             self._append_row_group(arranged, first, last)
 
     def _append_row_group(self, arranged: Arranged, first_trace: int, last_trace: int) -> None:
@@ -162,6 +164,7 @@ class BlockWriter:
             level=level,
             keys=tuple(keys),
             replaces=replaces,
+            span_bytes=self._span_bytes,
             files={n: (self._path / n).stat().st_size for n in names},
             checksums={n: checksum(self._path / n) for n in names},
         )
@@ -252,12 +255,12 @@ def ids_array(*words: U64) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(8 * len(words)), len(raw), [None, pa.py_buffer(raw)])
 
 
-def _row_group_bounds(arranged: Arranged) -> Iterator[tuple[int, int]]:
-    """Trace ranges [first, last) of about ROW_GROUP_SPANS spans each; one trace alone may be larger."""
+def _row_group_bounds(arranged: Arranged, spans_max: int) -> Iterator[tuple[int, int]]:
+    """Trace ranges [first, last) of about `spans_max` spans each; one trace alone may be larger."""
     ends = np.append(arranged.first_row[1:], len(arranged.batch))
     first = 0
     while first < len(ends):
-        target = int(arranged.first_row[first]) + layout.ROW_GROUP_SPANS
+        target = int(arranged.first_row[first]) + spans_max
         last = max(first + 1, int(np.searchsorted(ends, target, side="right")))
         yield first, last
         first = last

@@ -76,7 +76,7 @@ class Catalog:
                     self._open_block(path)
                 else:
                     foreign += 1
-            except OSError as e:
+            except (OSError, StorageError) as e:
                 self._log.error("%s cannot be read: %s; it is not searched until a start at which it can", path, e)
         return foreign
 

@@ -135,11 +135,12 @@ def compact(
     # oldest first, as look-ups join them: of several root spans the last received one names the trace
     blocks = sorted(blocks, key=lambda b: (b.meta.end_time_unix_nano, b.meta.id))
     plan = choose_columns(*_key_counts([b.meta for b in blocks]))
-    writer = BlockWriter(directory, block_id, plan)
+    span_bytes = max(b.meta.span_bytes for b in blocks)
+    writer = BlockWriter(directory, block_id, plan, span_bytes=span_bytes)
     duplicates = 0
     try:
         rows = _RowGroups(blocks, int(memory_bytes * CACHE_SHARE))
-        for chunk in _chunks(blocks):
+        for chunk in _chunks(blocks, layout.row_group_spans(span_bytes)):
             check()
             arranged = arrange(rows.gather(chunk))
             duplicates += arranged.duplicates
@@ -185,15 +186,15 @@ Chunk = list[tuple[int, I64, I64]]
 """For each input block: (its number, first rows, row counts) of the traces wanted."""
 
 
-def _chunks(blocks: Sequence[Block]) -> Iterator[Chunk]:
-    """Whole traces in output order, about a row group of spans at a time."""
+def _chunks(blocks: Sequence[Block], spans_max: int) -> Iterator[Chunk]:
+    """Whole traces in output order, about a row group of `spans_max` spans at a time."""
     traces = _trace_list(blocks)
     ends = np.cumsum(traces.row_count)
     starts = np.flatnonzero(traces.is_new)
     first = 0
     while first < len(starts):
         begin = int(starts[first])
-        target = int(ends[begin] - traces.row_count[begin]) + layout.ROW_GROUP_SPANS
+        target = int(ends[begin] - traces.row_count[begin]) + spans_max
         last = max(first + 1, int(np.searchsorted(ends[np.append(starts[1:], len(ends)) - 1], target, side="right")))
         stop = int(starts[last]) if last < len(starts) else len(ends)
         part = slice(begin, stop)

@@ -23,13 +23,20 @@ from vivace.storage.verify import verify
 
 @dataclass(frozen=True, slots=True)
 class UpkeepSettings:
-    """How often what is done. `compacts` false leaves blocks as they are; retention by bytes still holds."""
+    """How often what is done. `compacts` false leaves blocks as they are; retention by bytes still holds.
+
+    compaction_of  what holds for one tenant instead of `compaction`; None leaves its blocks as they are
+    """
 
     cut_check: timedelta
     cycle: timedelta
     compacts: bool
     compaction: CompactionSettings
     retention: Callable[[], Retention]
+    compaction_of: Callable[[str], CompactionSettings | None] | None = None
+
+    def of(self, tenant: str) -> CompactionSettings | None:
+        return self.compaction_of(tenant) if self.compaction_of is not None else self.compaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +185,13 @@ class Upkeep:
         return merges
 
     def _compact_one(self, tenant: str) -> bool:
-        store = self._store
+        store, settings = self._store, self._settings.of(tenant)
+        if settings is None:
+            return False
         with self._deleting:
             chosen = choose(
                 store.catalog.blocks(tenant),
-                self._settings.compaction,
+                settings,
                 now_unix_nano=self._now_unix_nano(),
                 wal_first=store.wal.first_sequence,
             )

@@ -282,7 +282,8 @@ class Store:
         }
         plan = choose_columns(count_keys(batch), rows)
         arranged = arrange(batch)
-        writer = BlockWriter(self.catalog.directory / tenant, self._new_id(), plan)
+        span_bytes = (batch.nbytes + batch.dictionary.nbytes) // len(batch)
+        writer = BlockWriter(self.catalog.directory / tenant, self._new_id(), plan, span_bytes=span_bytes)
         try:
             writer.append(arranged)
             written = writer.finish(
