@@ -4,6 +4,7 @@ VivaceError
 ├─ ClientError         the sender can fix it
 │  ├─ DecodeError      bytes that are not an OTLP request: offset, field
 │  ├─ RequestError     a parameter, header or media type that we cannot use
+│  ├─ TraceQLError     a query that the language does not allow: text, line, column, found, expected, hint
 │  └─ LimitError       over a configured limit: limit, allowed, seen, retry_after_seconds
 ├─ ConfigError         the configuration is wrong: key, place, cure
 ├─ StorageError        our disk or bucket
@@ -45,6 +46,35 @@ class RequestError(ClientError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class TraceQLError(ClientError):
+    """A query that TraceQL does not allow. `str()` is one line, fit for a reply; a note (PEP 678) shows the place, for logs.
+
+    `reason` is `str()` without its opening words, for replies that open otherwise ("compiling query: …").
+    `line` and `column` count from 1, in characters of `text`; `found` and `expected` are empty where nothing was read or asked for.
+    """
+
+    def __init__(
+        self, reason: str, *, text: str, line: int, column: int, found: str = "", expected: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(f"invalid TraceQL query: {reason}")
+        self.reason = reason
+        self.text = text
+        self.line = line
+        self.column = column
+        self.found = found
+        self.expected = expected
+        self.hint = hint
+        self.add_note(self.rendering())
+
+    def rendering(self) -> str:
+        """The line of the query with a caret below the place, and the hint; at most about 120 columns of a long line."""
+        line = self.text.split("\n")[self.line - 1].replace("\t", " ")
+        start = max(0, self.column - 80)
+        shown = line[start : start + 120]
+        hint = f"\nhint: {self.hint}" if self.hint else ""
+        return f"  {shown}\n  {' ' * (self.column - 1 - start)}^ {self.reason}{hint}"
 
 
 class LimitError(ClientError):

@@ -13,15 +13,16 @@ import contextlib
 import ctypes
 import gc
 import logging
+import math
 import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
+from prometheus_client import Gauge
 
 from vivace import __version__
 from vivace.api.app import build_app
@@ -134,9 +135,8 @@ class Service:
         self._interrupted = False
         self._reason: str | None = "starting: reading blocks and the write-ahead log"
         self._telemetry = Telemetry(version=__version__)
-        overrides = settings.overrides
-        file = overrides.per_tenant_override_config
-        self._limits = TenantLimits(overrides.defaults, read_tenants(file) if file else None)
+        self._limits = self._read_limits()
+        self._following: asyncio.Task[None] | None = None
         self._disk = self._build_disk()
         trace = settings.storage.trace
         self._wal = Wal(
@@ -158,13 +158,22 @@ class Service:
             server.grpc_listen_address,
             server.grpc_listen_port,
             readiness=lambda: self._reason,
-            message_bytes_max=server.grpc_server_max_recv_msg_size,
-            concurrent_streams_max=server.grpc_server_max_concurrent_streams,
+            limits=_grpc_limits(server),
+            tls=_listen_tls(server.grpc_tls_config, "server.grpc_tls_config", server.tls_min_version),
         )
         gauges = Gauges(self._store, self._commit, self._disk, self._clock, time.time_ns)
         self._telemetry.register_gauges(gauges.read)
 
     # -- building ---------------------------------------------------------------------------------------------------
+
+    def _read_limits(self) -> LiveLimits:
+        usable = Gauge(
+            "tempo_runtime_config_last_reload_successful",
+            "1 while the per-tenant file is in force as it is, 0 while it cannot be used.",
+            registry=self._telemetry.registry,
+        )
+        overrides = self.settings.overrides
+        return LiveLimits(overrides.defaults, overrides.per_tenant_override_config, usable.set)
 
     def _build_disk(self) -> DiskBudget:
         trace = self.settings.storage.trace
@@ -209,17 +218,26 @@ class Service:
 
     def _build_upkeep(self) -> Upkeep:
         compaction = self.settings.compactor.compaction
+        usual = CompactionSettings(
+            window=compaction.compaction_window,
+            memory_bytes=compaction.memory_max_bytes,
+            block_bytes_max=compaction.max_block_bytes,
+            block_traces_max=compaction.max_compaction_objects,
+        )
+
+        def of_tenant(tenant: str) -> CompactionSettings | None:
+            limits = self._limits.of(tenant).compaction
+            if limits.compaction_disabled:
+                return None
+            return replace(usual, window=limits.compaction_window or usual.window)
+
         settings = UpkeepSettings(
             cut_check=self.settings.ingester.flush_check_period,
             cycle=compaction.compaction_cycle,
             compacts=not self.settings.compactor.disabled,
-            compaction=CompactionSettings(
-                window=compaction.compaction_window,
-                memory_bytes=compaction.memory_max_bytes,
-                block_bytes_max=compaction.max_block_bytes,
-                block_traces_max=compaction.max_compaction_objects,
-            ),
+            compaction=usual,
             retention=self._retention,
+            compaction_of=of_tenant,
         )
         observers = UpkeepObservers(
             compacted=self._compacted,
@@ -234,8 +252,8 @@ class Service:
     def _retention(self) -> Retention:
         if self.settings.compactor.disabled:
             return Retention(timedelta(0))
-        tenants = self._catalog.tenants()
-        own = {t: self._limits.of(t).compaction.block_retention for t in tenants}
+        limits = {tenant: self._limits.of(tenant).compaction for tenant in self._catalog.tenants()}
+        own = {t: timedelta.max if c.compaction_disabled else c.block_retention for t, c in limits.items()}
         return Retention(self.settings.compactor.compaction.block_retention, own)
 
     def _compacted(self, blocks: int, meta: BlockMeta, seconds: float) -> None:
@@ -277,18 +295,21 @@ class Service:
             shutdown=self.drain,
             max_bytes_per_trace=self._max_bytes_per_trace,
             http_api_prefix=self.settings.http_api_prefix,
-            api_timeout_seconds=frontend.api_timeout.total_seconds(),
+            api_timeout_seconds=min(
+                filter(None, (frontend.api_timeout, server.http_server_write_timeout)), default=timedelta(0)
+            ).total_seconds(),
         )
         timeouts = HttpTimeouts(
-            header_seconds=server.http_server_read_timeout.total_seconds(),
-            idle_seconds=int(server.http_server_idle_timeout.total_seconds()),
+            header_seconds=_seconds_or_never(server.http_server_read_timeout),
+            idle_seconds=_seconds_or_never(server.http_server_idle_timeout or server.http_server_read_timeout),
+            write_seconds=_seconds_or_never(server.http_server_write_timeout),
             stop_seconds=min(int(STOP_SECONDS), int(server.graceful_shutdown_timeout.total_seconds())),
         )
         return HttpServer(
             build_app(deps),
             server.http_listen_address,
             server.http_listen_port,
-            tls=_listen_tls(server.http_tls_config),
+            tls=_listen_tls(server.http_tls_config, "server.http_tls_config", server.tls_min_version),
             timeouts=timeouts,
         )
 
@@ -300,7 +321,8 @@ class Service:
     async def start(self) -> None:
         """Bring everything up; on return spans are taken and queries answered."""
         for notice in filter(None, (native_notice(), *unfinished(self.settings))):
-            log.warning(notice)
+            if notice not in self.settings.notices:  # those are told already
+                log.warning(notice)
         await self._http.start()
         await self._grpc.start()
         await asyncio.to_thread(self._recover)
@@ -308,6 +330,7 @@ class Service:
         self._upkeep.start()
         for receiver in self._receivers:
             await receiver.start()
+        self._following = asyncio.create_task(self._follow_limits(), name="limits")
         # what is here now stays: the collector need not walk it again (5 % of the CPU of small requests, measured)
         gc.collect()
         gc.freeze()
@@ -338,6 +361,22 @@ class Service:
         self._telemetry.wal_torn_tails.inc(report.torn_tails)
         self._telemetry.wal_broken_records.inc(report.broken_records)
         log.info("replayed %d spans of %d WAL records in %.2f s", spans, report.records, self._clock() - started)
+
+    async def _follow_limits(self) -> None:
+        """Read the per-tenant file again every period, until cancelled."""
+        overrides = self.settings.overrides
+        period = overrides.per_tenant_override_period.total_seconds()
+        while overrides.per_tenant_override_config is not None and period:
+            await asyncio.sleep(period)
+            try:
+                await asyncio.to_thread(self._limits.reload)
+            except Exception:
+                log.exception("reading the limits of tenants failed; trying again in %g s", period)
+
+    async def _stop_following(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
 
     def interrupt(self) -> None:
         """Let a start that is under way end soon, with StartInterruptedError; what was replayed is replayed again."""
@@ -377,6 +416,7 @@ class Service:
         """Take everything down, in the reverse order of start()."""
         steps: list[Callable[[], Awaitable[object]]] = [
             self.drain,
+            self._stop_following,
             self._http.stop,
             lambda: self._grpc.stop(STOP_SECONDS),
             lambda: asyncio.to_thread(self._queries.close),
@@ -474,6 +514,7 @@ def _http_receiver(commit: GroupCommit, settings: OtlpHttp) -> HttpReceiver:
         options=HttpOptions(
             traces_url_path=settings.traces_url_path,
             max_request_body_size_bytes=settings.max_request_body_size or HttpOptions().max_request_body_size_bytes,
+            encodings=frozenset(settings.compression_algorithms),
             cors=CorsOptions(cors.allowed_origins, cors.allowed_headers, cors.max_age or 600) if cors else None,
         ),
         tls=_receiver_tls(settings.tls),
@@ -491,10 +532,41 @@ def _receiver_tls(settings: ReceiverTls | None) -> TlsOptions | None:
         client_ca_file=str(settings.client_ca_file or ""),
         client_ca_pem=settings.client_ca_pem,
         min_version=settings.min_version or "1.2",
+        max_version=settings.max_version,
     )
 
 
-def _listen_tls(settings: ListenTls) -> TlsFiles | None:
-    if not settings.cert_file or not settings.key_file:
+def _listen_tls(settings: ListenTls, where: str, min_version: str) -> TlsOptions | None:
+    if not settings.enabled:
         return None
-    return TlsFiles(Path(settings.cert_file), Path(settings.key_file), settings.client_ca_file)
+    return TlsOptions(
+        cert_file=str(settings.cert_file or ""),
+        cert_pem=settings.cert,
+        key_file=str(settings.key_file or ""),
+        key_pem=settings.key.get_secret_value() if settings.key else "",
+        client_ca_file=str(settings.client_ca_file or ""),
+        client_ca_pem=settings.client_ca,
+        min_version="1.3" if min_version == "VersionTLS13" else "1.2",
+        client_optional=settings.client_auth_type == "VerifyClientCertIfGiven",
+        where=where,
+    )
+
+
+def _grpc_limits(server: Server) -> GrpcLimits:
+    return GrpcLimits(
+        receive_bytes_max=server.grpc_server_max_recv_msg_size,
+        send_bytes_max=server.grpc_server_max_send_msg_size,
+        concurrent_streams_max=server.grpc_server_max_concurrent_streams,
+        connection_idle_max=server.grpc_server_max_connection_idle,
+        connection_age_max=server.grpc_server_max_connection_age,
+        connection_age_grace=server.grpc_server_max_connection_age_grace,
+        keepalive_time=server.grpc_server_keepalive_time,
+        keepalive_timeout=server.grpc_server_keepalive_timeout,
+        ping_interval_min=server.grpc_server_min_time_between_pings,
+        pings_without_calls=server.grpc_server_ping_without_stream_allowed,
+    )
+
+
+def _seconds_or_never(timeout: timedelta) -> float:
+    """As Go's HTTP server reads it: zero is no timeout."""
+    return timeout.total_seconds() or math.inf

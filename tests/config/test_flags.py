@@ -40,7 +40,7 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         str(file),
         "-server.http-listen-port=7",
         "-target=all",
-        "-multitenancy.enabled",
+        "-compactor.disabled",
         "-compactor.compaction.compaction.block-retention=2h",
         "-storage.trace.local.path",
         "/x",
@@ -53,7 +53,7 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     ]
     settings = load(argv, {}).settings
     assert (settings.server.http_listen_port, settings.server.grpc_listen_port) == (7, 2)
-    assert settings.multitenancy_enabled
+    assert settings.compactor.disabled
     assert settings.compactor.compaction.block_retention == timedelta(hours=2)
     assert settings.storage.trace.local.path == Path("/x")
     assert settings.overrides.defaults.ingestion.rate_limit_bytes == 10_000_000
@@ -62,7 +62,9 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     assert settings.server.log_level == "debug"
     assert settings.shutdown_delay == timedelta(seconds=3)
     assert settings.overrides.per_tenant_override_period == timedelta(days=1)
-    assert settings.notices == ()
+    assert settings.notices == (
+        "overrides.defaults.metrics_generator: not yet, no series are made of spans (native_histogram_bucket_factor)",
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,14 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         (["-mem-ballast-size-mbs=64"], "-mem-ballast-size-mbs: accepted, has no effect (Python needs no ballast)"),
         (["-memberlist.bind-port", "1"], "-memberlist.bind-port: accepted, has no effect (Vivace runs as one process)"),
         (["-storage.trace.s3.bucket=b"], "-storage.trace.s3.bucket: accepted, has no effect (not yet: only the local"),
+        (
+            ["-storage.trace.blocklist_poll=1m"],
+            "-storage.trace.blocklist_poll: accepted, has no effect (new blocks are",
+        ),
+        (
+            ["-ingester.max-block-bytes=5"],
+            "-ingester.max-block-bytes: accepted, has no effect (a block holds what fits",
+        ),
         (["-reporting.enabled"], "-reporting.enabled: accepted, has no effect (Vivace sends no usage reports)"),
     ],
 )

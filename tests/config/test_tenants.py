@@ -30,7 +30,6 @@ def test_an_entry_replaces_the_defaults_as_a_whole() -> None:
     scoped = tenants.limits("scoped", Limits())
     assert scoped.ingestion.rate_limit_bytes == 5
     assert scoped.ingestion.burst_size_bytes == 0
-    assert not scoped.ingestion.retry_info_enabled
     assert scoped.global_.max_bytes_per_trace == 0
     assert scoped.compaction.block_retention == timedelta(days=14)
     assert scoped.metrics_generator.native_histogram_max_bucket_number == 100
@@ -41,6 +40,7 @@ def test_an_entry_replaces_the_defaults_as_a_whole() -> None:
     assert [notice.partition(":")[0] for notice in tenants.notices] == [
         "overrides.scoped.ingestion.tenant_shard_size",
         "overrides.flat.ingestion_burst_size_bytes",
+        "overrides.*.read",
     ]
 
 
@@ -77,4 +77,4 @@ def test_the_file_is_checked_with_the_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*tenants\.yaml: No such file"):
         load(argv, {})
     file.write_text(FILE)
-    assert len(load(argv, {}).settings.notices) == 2
+    assert len(load(argv, {}).settings.notices) == 3

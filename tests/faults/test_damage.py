@@ -132,8 +132,7 @@ def test_flipped_blocks(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
     chance = random.Random(SEED)
     present = [n for n in FILES if any((b / n).exists() for b in data.glob("blocks/*/*"))]
     assert len(present) == len({p.name for p in data.glob("blocks/*/*/*")}), "a new kind of file is not covered here"
-    with_index = [n for n in present if n != "ids.index"] + ["ids.index"]
-    for name in with_index:
+    for name in present:
         copy = tmp_path / name
         shutil.copytree(data, copy / "data")
         server = Server(copy, QUIET)
@@ -145,12 +144,10 @@ def test_flipped_blocks(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
         with server.start():
             wrong, missing = altered(server, ledger)
             assert not wrong, name
-            assert missing <= set(TRACES[:12]), name
-            if name != "ids.index":  # a flipped id is only one that is not found; see test_background_check
-                assert missing == set(TRACES[:12]), name
-                assert server.metric("vivace_blocks_quarantined_total") == 1, name
-                assert [p.name for p in (copy / "data" / "blocks" / ".quarantine").iterdir()], name
-                assert "damaged block moved to" in server.log(), name
+            assert missing == set(TRACES[:12]), name
+            assert server.metric("vivace_blocks_quarantined_total") == 1, name
+            assert [p.name for p in (copy / "data" / "blocks" / ".quarantine").iterdir()], name
+            assert "damaged block moved to" in server.log(), name
 
 
 def test_background_check(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
@@ -158,7 +155,7 @@ def test_background_check(blocks: tuple[Path, Ledger], tmp_path: Path) -> None:
     data, _ = blocks
     shutil.copytree(data, tmp_path / "data")
     server = Server(tmp_path, {"compactor": {"compaction": {"max_block_bytes": 1}}})
-    flip(server.blocks()[0] / "ids.index", random.Random(SEED))
+    flip(server.blocks()[0] / "spans.parquet", random.Random(SEED))
     with server.start():
         eventually(lambda: server.metric("vivace_blocks_quarantined_total") == 1, "the damaged block is set aside")
         assert list((tmp_path / "data" / "blocks" / ".quarantine").iterdir())

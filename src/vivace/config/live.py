@@ -33,7 +33,7 @@ class LiveLimits:
         if file is not None:
             self._told = read_text(file)
             self.tenants = parse_tenants(self._told, str(file))
-            on_reload(True)
+        on_reload(True)
 
     def of(self, tenant: str) -> Limits:
         return self.tenants.limits(tenant, self.defaults) if self.tenants else self.defaults

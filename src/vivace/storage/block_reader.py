@@ -72,9 +72,6 @@ class Block:
 
     def trace(self, high: int, low: int) -> SpanBatch | None:
         """All spans of a trace in block order, or None."""
-        if self.ids.find(high, low) is None:
-            return None
-        self.check()  # the index too: only now is it known to name the right rows
         rows = self.ids.find(high, low)
         return None if rows is None else self.rows(*rows)
 

@@ -26,7 +26,7 @@ from vivace.model.dictionary import Dictionary
 from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage import layout
 from vivace.storage.id_index import write_index
-from vivace.storage.lanes import pool_array, split, strings_array
+from vivace.storage.lanes import ids_array, pool_array, split, strings_array
 from vivace.storage.layout import Key, KeyStats
 from vivace.storage.table_file import OverflowFile, TableFile, lane_names
 from vivace.storage.trace_table import trace_columns
@@ -245,14 +245,6 @@ def _span_columns(batch: SpanBatch) -> dict[str, pa.Array]:
         "dropped_events_count": pa.array(batch.dropped_events_count),
         "dropped_links_count": pa.array(batch.dropped_links_count),
     }
-
-
-def ids_array(*words: U64) -> pa.Array:
-    """Ids of 8 bytes a word, big-endian, as fixed-size binary."""
-    raw = np.empty((len(words[0]), len(words)), ">u8")
-    for i, word in enumerate(words):
-        raw[:, i] = word
-    return pa.Array.from_buffers(pa.binary(8 * len(words)), len(raw), [None, pa.py_buffer(raw)])
 
 
 def _row_group_bounds(arranged: Arranged, spans_max: int) -> Iterator[tuple[int, int]]:

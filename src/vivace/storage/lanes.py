@@ -114,6 +114,14 @@ def lane_array(lane: Lane | None, kind: ValueType, row_count: int, dictionary: D
     return pa.array(value != 0, mask=~valid)
 
 
+def ids_array(*words: U64) -> pa.Array:
+    """Ids of 8 bytes a word, big-endian, as fixed-size binary."""
+    raw = np.empty((len(words[0]), len(words)), ">u8")
+    for i, word in enumerate(words):
+        raw[:, i] = word
+    return pa.Array.from_buffers(pa.binary(8 * len(words)), len(raw), [None, pa.py_buffer(raw)])
+
+
 def pair_columns(pairs: Attributes, dictionary: Dictionary) -> dict[str, pa.Array]:
     """Pairs as columns: key, type, and one value column for each kind of value, null in the others' rows.
 

@@ -9,7 +9,7 @@ from vivace.model.attributes import I64, U32
 from vivace.model.batch import SpanBatch
 from vivace.model.dictionary import Dictionary
 from vivace.model.schema import ValueType
-from vivace.storage.lanes import STRING_TYPE, strings_array
+from vivace.storage.lanes import STRING_TYPE, ids_array, strings_array
 
 SERVICE_NAME = b"service.name"
 ERROR = 2
@@ -32,8 +32,6 @@ def trace_columns(batch: SpanBatch, starts: I64, roots: I64, first_rows: I64) ->
     starts      first row of each trace in the batch;  roots: row of its root span, negative where there is none
     first_rows  first row of each trace in the block
     """
-    from vivace.storage.block_writer import ids_array
-
     strings = batch.dictionary.strings
     service = service_codes(batch.dictionary)[batch.resource]
     counts = np.diff(starts, append=len(batch))
