@@ -50,7 +50,7 @@ def _run(settings: Settings) -> int:
     # numpy's BLAS would start a thread a core and spin; nothing here multiplies matrices. Read at import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here: -version and -config.verify need none of the libraries behind the service.
-    from vivace.service import run
+    from vivace.process import run
 
     logs.configure(settings.server.log_level, settings.server.log_format, sys.stderr)
     for notice in settings.notices:

@@ -9,43 +9,34 @@ Read this first; then each room's own front page. What a part needs comes throug
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import gc
 import logging
-import math
 import secrets
-import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-
-import pyarrow as pa
-from prometheus_client import Gauge
 
 from vivace import __version__
 from vivace.api.app import build_app
-from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
-from vivace.api.grpc_server import GrpcLimits, GrpcServer
+from vivace.api.deps import ApiDeps
+from vivace.api.grpc_server import GrpcServer
 from vivace.api.server import HttpServer, HttpTimeouts
-from vivace.config.dump import to_yaml
 from vivace.config.live import LiveLimits
-from vivace.config.receivers import OtlpGrpc, OtlpHttp, ReceiverTls
-from vivace.config.server import ListenTls, Server
 from vivace.config.settings import Settings
 from vivace.config.unfinished import unfinished
-from vivace.config.units import BytesOrPercent
-from vivace.errors import NotFoundError, StorageError, UnavailableError, VivaceError
+from vivace.errors import NotFoundError, StorageError, UnavailableError
 from vivace.ingest.admission import Admission
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.decode import native_notice
-from vivace.ingest.otlp_grpc import GrpcOptions, GrpcReceiver, Keepalive
-from vivace.ingest.otlp_http import CorsOptions, HttpOptions, HttpReceiver
+from vivace.ingest.otlp_grpc import GrpcReceiver
+from vivace.ingest.otlp_http import HttpReceiver
 from vivace.ingest.replay import replay
+from vivace.memory import trim_memory
 from vivace.observers import CommitObserver, Gauges
 from vivace.query.lookup import TraceLookup
 from vivace.query.pool import QueryPool
+from vivace.status import Status
 from vivace.storage.catalog import QUARANTINE, Catalog
 from vivace.storage.compaction import CompactionSettings
 from vivace.storage.disk import DiskBudget
@@ -55,7 +46,7 @@ from vivace.storage.retention import Retention
 from vivace.storage.store import CutSettings, Observers, Store, claimed_until
 from vivace.storage.wal import Wal
 from vivace.telemetry import Telemetry
-from vivace.tls import TlsOptions
+from vivace.wiring import disk_limit, grpc_limits, grpc_receiver, http_receiver, listen_tls, seconds_or_never
 
 log = logging.getLogger(__name__)
 
@@ -63,62 +54,9 @@ STOP_SECONDS = 5.0
 """For requests under way at a stop: with the rest of the way down it stays below the 10 s of `docker stop`."""
 
 
-def run(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code."""
-    limit_malloc_arenas()
-    # one allocator for all: what a cut frees then goes back with trim_memory(); 110 MB less while 1M spans come in
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(settings))
-    except VivaceError as e:
-        log.error("%s", e)
-        return 1
-    except OSError as e:
-        log.error("cannot start: %s", e)
-        return 1
-
-
-async def _run(settings: Settings) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    service = Service(settings)
-
-    def ask_to_stop() -> None:
-        stop.set()
-        service.interrupt()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask_to_stop)
-    try:
-        await service.start()
-        await stop.wait()
-        log.info("stopping")
-        await service.drain()
-    except StartInterruptedError:
-        log.info("stopping before the start was done")
-    finally:
-        await service.stop()
-    log.info("stopped")
-    return 0
-
-
-def limit_malloc_arenas() -> None:
-    """Two malloc arenas instead of eight a core: freed memory of one thread then serves the others.
-
-    Measured while 1M spans came in: 90 MB less at the peak, no slower. Does nothing where there is no glibc.
-    """
-    m_arena_max = -8
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(m_arena_max, 2)
-
-
-def trim_memory() -> None:
-    """Give freed heap pages back to the system, after a cut has let go of much."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+def new_block_id() -> str:
+    """Sorts by time of creation, and is unique without asking anyone."""
+    return f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(8)}"
 
 
 class StartInterruptedError(UnavailableError):
@@ -135,7 +73,9 @@ class Service:
         self._interrupted = False
         self._reason: str | None = "starting: reading blocks and the write-ahead log"
         self._telemetry = Telemetry(version=__version__)
-        self._limits = self._read_limits()
+        overrides = settings.overrides
+        usable = self._telemetry.tempo_runtime_config_last_reload_successful
+        self._limits = LiveLimits(overrides.defaults, overrides.per_tenant_override_config, usable.set)
         self._following: asyncio.Task[None] | None = None
         self._disk = self._build_disk()
         trace = settings.storage.trace
@@ -158,22 +98,13 @@ class Service:
             server.grpc_listen_address,
             server.grpc_listen_port,
             readiness=lambda: self._reason,
-            limits=_grpc_limits(server),
-            tls=_listen_tls(server.grpc_tls_config, "server.grpc_tls_config", server.tls_min_version),
+            limits=grpc_limits(server),
+            tls=listen_tls(server.grpc_tls_config, "server.grpc_tls_config", server.tls_min_version),
         )
         gauges = Gauges(self._store, self._commit, self._disk, self._clock, time.time_ns)
         self._telemetry.register_gauges(gauges.read)
 
     # -- building ---------------------------------------------------------------------------------------------------
-
-    def _read_limits(self) -> LiveLimits:
-        usable = Gauge(
-            "tempo_runtime_config_last_reload_successful",
-            "1 while the per-tenant file is in force as it is, 0 while it cannot be used.",
-            registry=self._telemetry.registry,
-        )
-        overrides = self.settings.overrides
-        return LiveLimits(overrides.defaults, overrides.per_tenant_override_config, usable.set)
 
     def _build_disk(self) -> DiskBudget:
         trace = self.settings.storage.trace
@@ -187,8 +118,8 @@ class Service:
         return DiskBudget(
             blocks,
             directories,  # type: ignore[arg-type]
-            cap=_disk_limit(trace.local.max_bytes),
-            floor=_disk_limit(trace.local.min_free_bytes),
+            cap=disk_limit(trace.local.max_bytes),
+            floor=disk_limit(trace.local.min_free_bytes),
         )
 
     def _build_store(self) -> Store:
@@ -278,9 +209,9 @@ class Service:
         otlp = self.settings.distributor.receivers.otlp
         receivers: list[GrpcReceiver | HttpReceiver] = []
         if otlp is not None and otlp.protocols.grpc is not None:
-            receivers.append(_grpc_receiver(self._commit, otlp.protocols.grpc))
+            receivers.append(grpc_receiver(self._commit, otlp.protocols.grpc))
         if otlp is not None and otlp.protocols.http is not None:
-            receivers.append(_http_receiver(self._commit, otlp.protocols.http))
+            receivers.append(http_receiver(self._commit, otlp.protocols.http))
         return receivers
 
     def _build_http(self) -> HttpServer:
@@ -289,7 +220,7 @@ class Service:
         deps = ApiDeps(
             lookup=TraceLookup(self._store, self._queries, self._max_bytes_per_trace),
             telemetry=self._telemetry,
-            status=_Status(self),
+            status=self._status(),
             readiness=lambda: self._reason,
             flush=self.flush,
             shutdown=self.drain,
@@ -300,17 +231,27 @@ class Service:
             ).total_seconds(),
         )
         timeouts = HttpTimeouts(
-            header_seconds=_seconds_or_never(server.http_server_read_timeout),
-            idle_seconds=_seconds_or_never(server.http_server_idle_timeout or server.http_server_read_timeout),
-            write_seconds=_seconds_or_never(server.http_server_write_timeout),
+            header_seconds=seconds_or_never(server.http_server_read_timeout),
+            idle_seconds=seconds_or_never(server.http_server_idle_timeout or server.http_server_read_timeout),
+            write_seconds=seconds_or_never(server.http_server_write_timeout),
             stop_seconds=min(int(STOP_SECONDS), int(server.graceful_shutdown_timeout.total_seconds())),
         )
         return HttpServer(
             build_app(deps),
             server.http_listen_address,
             server.http_listen_port,
-            tls=_listen_tls(server.http_tls_config, "server.http_tls_config", server.tls_min_version),
+            tls=listen_tls(server.http_tls_config, "server.http_tls_config", server.tls_min_version),
             timeouts=timeouts,
+        )
+
+    def _status(self) -> Status:
+        receivers = [type(r).__name__ for r in self._receivers]
+        return Status(
+            self.settings,
+            self._limits,
+            tenants=self._store.tenants,
+            state=lambda: self._state,
+            parts=("store", "group commit", "upkeep", *receivers, "http api", "grpc api"),
         )
 
     def _max_bytes_per_trace(self, tenant: str) -> int:
@@ -429,144 +370,3 @@ class Service:
             except Exception:
                 log.exception("while stopping; going on")
         self._state = "Terminated"
-
-
-@dataclass(frozen=True, slots=True)
-class _Status:
-    """What the /status pages show."""
-
-    service: Service
-
-    @property
-    def version(self) -> str:
-        return __version__
-
-    @property
-    def revision(self) -> str:
-        return ""
-
-    def services(self) -> list[ServiceRow]:
-        state = self.service._state
-        receivers = [type(r).__name__ for r in self.service._receivers]
-        return [ServiceRow(name, state) for name in ("store", "group commit", "upkeep", *receivers, "http api")]
-
-    def config_yaml(self, mode: ConfigMode) -> str:
-        names = {ConfigMode.EFFECTIVE: "all", ConfigMode.DIFF: "diff", ConfigMode.DEFAULTS: "defaults"}
-        return self.service.settings.to_yaml(names[mode])  # type: ignore[arg-type]
-
-    def runtime_config_yaml(self, mode: ConfigMode) -> str:
-        tenants = self.service._limits.tenants
-        entries = tenants.entries if tenants else {}
-        return (
-            "".join(f"{name}:\n{_indent(to_yaml(limits, 'all'))}" for name, limits in sorted(entries.items())) or "{}\n"
-        )
-
-    def overrides_yaml(self, tenant: str | None) -> str:
-        limits = self.service._limits
-        if tenant is not None and tenant not in self.service._store.tenants():
-            raise NotFoundError(f"no such tenant: {tenant}")
-        return to_yaml(limits.of(tenant) if tenant else limits.defaults, "all")
-
-
-def _indent(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.splitlines())
-
-
-def new_block_id() -> str:
-    """Sorts by time of creation, and is unique without asking anyone."""
-    return f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(8)}"
-
-
-def _disk_limit(limit: BytesOrPercent) -> int | float:
-    """As DiskBudget takes it: bytes, or a fraction of the file system."""
-    return limit.size_bytes if limit.size_bytes is not None else (limit.percent or 0.0) / 100
-
-
-def _grpc_receiver(commit: GroupCommit, settings: OtlpGrpc) -> GrpcReceiver:
-    defaults = GrpcOptions()
-    times = settings.keepalive.server_parameters
-    usual = defaults.keepalive
-    return GrpcReceiver(
-        commit,
-        settings.endpoint,
-        options=GrpcOptions(
-            max_recv_msg_size_bytes=(settings.max_recv_msg_size_mib or 4) << 20,
-            max_concurrent_streams=settings.max_concurrent_streams or defaults.max_concurrent_streams,
-            keepalive=Keepalive(
-                time_seconds=times.time.total_seconds() or usual.time_seconds,
-                timeout_seconds=times.timeout.total_seconds() or usual.timeout_seconds,
-                max_connection_idle_seconds=times.max_connection_idle.total_seconds()
-                or usual.max_connection_idle_seconds,
-                max_connection_age_seconds=times.max_connection_age.total_seconds() or usual.max_connection_age_seconds,
-                max_connection_age_grace_seconds=times.max_connection_age_grace.total_seconds()
-                or usual.max_connection_age_grace_seconds,
-            ),
-        ),
-        tls=_receiver_tls(settings.tls),
-    )
-
-
-def _http_receiver(commit: GroupCommit, settings: OtlpHttp) -> HttpReceiver:
-    cors = settings.cors
-    return HttpReceiver(
-        commit,
-        settings.endpoint,
-        options=HttpOptions(
-            traces_url_path=settings.traces_url_path,
-            max_request_body_size_bytes=settings.max_request_body_size or HttpOptions().max_request_body_size_bytes,
-            encodings=frozenset(settings.compression_algorithms),
-            cors=CorsOptions(cors.allowed_origins, cors.allowed_headers, cors.max_age or 600) if cors else None,
-        ),
-        tls=_receiver_tls(settings.tls),
-    )
-
-
-def _receiver_tls(settings: ReceiverTls | None) -> TlsOptions | None:
-    if settings is None:
-        return None
-    return TlsOptions(
-        cert_file=str(settings.cert_file or ""),
-        cert_pem=settings.cert_pem,
-        key_file=str(settings.key_file or ""),
-        key_pem=settings.key_pem.get_secret_value() if settings.key_pem else "",
-        client_ca_file=str(settings.client_ca_file or ""),
-        client_ca_pem=settings.client_ca_pem,
-        min_version=settings.min_version or "1.2",
-        max_version=settings.max_version,
-    )
-
-
-def _listen_tls(settings: ListenTls, where: str, min_version: str) -> TlsOptions | None:
-    if not settings.enabled:
-        return None
-    return TlsOptions(
-        cert_file=str(settings.cert_file or ""),
-        cert_pem=settings.cert,
-        key_file=str(settings.key_file or ""),
-        key_pem=settings.key.get_secret_value() if settings.key else "",
-        client_ca_file=str(settings.client_ca_file or ""),
-        client_ca_pem=settings.client_ca,
-        min_version="1.3" if min_version == "VersionTLS13" else "1.2",
-        client_optional=settings.client_auth_type == "VerifyClientCertIfGiven",
-        where=where,
-    )
-
-
-def _grpc_limits(server: Server) -> GrpcLimits:
-    return GrpcLimits(
-        receive_bytes_max=server.grpc_server_max_recv_msg_size,
-        send_bytes_max=server.grpc_server_max_send_msg_size,
-        concurrent_streams_max=server.grpc_server_max_concurrent_streams,
-        connection_idle_max=server.grpc_server_max_connection_idle,
-        connection_age_max=server.grpc_server_max_connection_age,
-        connection_age_grace=server.grpc_server_max_connection_age_grace,
-        keepalive_time=server.grpc_server_keepalive_time,
-        keepalive_timeout=server.grpc_server_keepalive_timeout,
-        ping_interval_min=server.grpc_server_min_time_between_pings,
-        pings_without_calls=server.grpc_server_ping_without_stream_allowed,
-    )
-
-
-def _seconds_or_never(timeout: timedelta) -> float:
-    """As Go's HTTP server reads it: zero is no timeout."""
-    return timeout.total_seconds() or math.inf

@@ -202,6 +202,11 @@ class Telemetry:
         self.tempo_ingester_blocks_flushed = Counter(
             "tempo_ingester_blocks_flushed", "Blocks cut from the head.", registry=r
         )
+        self.tempo_runtime_config_last_reload_successful = Gauge(
+            "tempo_runtime_config_last_reload_successful",
+            "1 while the per-tenant file is in force as it is, 0 while it cannot be used.",
+            registry=r,
+        )
         self.tempo_ingester_replay_errors = Counter(
             "tempo_ingester_replay_errors", "WAL records or segments that replay could not read.", tenant, registry=r
         )

@@ -15,8 +15,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from vivace.api import server as server_module
-from vivace.api.server import HttpServer, HttpTimeouts, TlsFiles
+from vivace.api.server import HttpServer, HttpTimeouts
 from vivace.errors import ConfigError, InvariantError
+from vivace.tls import TlsOptions
 
 DEADLINE_SECONDS = 10
 DEFAULT = HttpTimeouts()
@@ -30,7 +31,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(timeouts: HttpTimeouts, tls: TlsFiles | None = None) -> AsyncIterator[HttpServer]:
+async def serving(timeouts: HttpTimeouts, tls: TlsOptions | None = None) -> AsyncIterator[HttpServer]:
     server = HttpServer(app, "127.0.0.1", 0, timeouts=timeouts, tls=tls)
     await server.start()
     try:
@@ -39,7 +40,7 @@ async def serving(timeouts: HttpTimeouts, tls: TlsFiles | None = None) -> AsyncI
         await server.stop()
 
 
-def run(steps: Steps, timeouts: HttpTimeouts = DEFAULT, tls: TlsFiles | None = None) -> None:
+def run(steps: Steps, timeouts: HttpTimeouts = DEFAULT, tls: TlsOptions | None = None) -> None:
     async def main() -> None:
         async with asyncio.timeout(DEADLINE_SECONDS), serving(timeouts, tls) as server:
             await steps(server)
@@ -134,7 +135,7 @@ def test_starting() -> None:
             await HttpServer(app, "127.0.0.1", server.port).start()
         with pytest.raises(ConfigError, match="listen address"):
             await HttpServer(app, "256.1.1.1", 0).start()
-        missing = TlsFiles(Path("/nowhere.pem"), Path("/nowhere.key"))
+        missing = TlsOptions(cert_file="/nowhere.pem", key_file="/nowhere.key")
         with pytest.raises(ConfigError, match="TLS files"):
             await HttpServer(app, "127.0.0.1", 0, tls=missing).start()
 
@@ -161,4 +162,4 @@ def test_tls_with_client_certificates(tmp_path: Path, client_is_known: bool) -> 
         writer.close()
 
     pem = tmp_path / "server.pem"
-    run(steps, tls=TlsFiles(pem, pem, tmp_path / "ca.pem"))
+    run(steps, tls=TlsOptions(cert_file=str(pem), key_file=str(pem), client_ca_file=str(tmp_path / "ca.pem")))

@@ -64,9 +64,9 @@ def test_run_hands_the_settings_to_the_service(
         seen.append(settings)
         return 7
 
-    service = ModuleType("vivace.service")
+    service = ModuleType("vivace.process")
     monkeypatch.setattr(service, "run", run, raising=False)
-    monkeypatch.setitem(sys.modules, "vivace.service", service)
+    monkeypatch.setitem(sys.modules, "vivace.process", service)
     monkeypatch.setattr(cli.logs, "configure", lambda *arguments: None)
     assert cli.main(["-server.http-listen-port=5"]) == 7
     assert seen[0].server.http_listen_port == 5

@@ -18,7 +18,15 @@ from vivace.config.unfinished import PENDING, unfinished
 
 SOURCE = Path(__file__).parents[2] / "src" / "vivace"
 
-READERS = ("service.py", "cli.py", "ingest/admission.py", "config/unfinished.py")
+READERS = (
+    "service.py",
+    "process.py",
+    "wiring.py",
+    "status.py",
+    "cli.py",
+    "ingest/admission.py",
+    "config/unfinished.py",
+)
 """Who knows settings: all else gets values from the service. admission.py takes a tenant's limits as a protocol."""
 
 ONE_VALUE = {("target",), ("storage", "trace", "backend")}

@@ -16,8 +16,8 @@ from vivace.errors import DecodeError
 from vivace.ingest.accept import Accepted
 from vivace.ingest.otlp_grpc import GrpcReceiver
 from vivace.ingest.otlp_http import HttpReceiver
-from vivace.ingest.tls import TlsOptions
 from vivace.model.proto.otlp_pb2 import ExportTraceServiceRequest, Span
+from vivace.tls import TlsOptions
 
 Result = TypeVar("Result")
 

@@ -35,8 +35,8 @@ from vivace.errors import ConfigError, UnavailableError
 from vivace.ingest.accept import Accepted
 from vivace.ingest.otlp_grpc import GrpcReceiver
 from vivace.ingest.otlp_http import HttpReceiver
-from vivace.ingest.tls import TlsOptions
 from vivace.model.proto.otlp_pb2 import Span
+from vivace.tls import TlsOptions
 
 ROOT = Path(__file__).parents[2]
 JS = Path(__file__).parent / "js"

@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -31,20 +30,6 @@ IDLE_SECONDS_MAX = 10**8
 
 CONNECTIONS_MAX = 1000
 """More are answered 503. Dashboards need tens; a client that leaks connections must not take all file descriptors."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The plain case of TlsOptions: PEM files; with `client_ca`, clients must show a certificate that it signed."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-    def options(self) -> TlsOptions:
-        return TlsOptions(
-            cert_file=str(self.certificate), key_file=str(self.key), client_ca_file=str(self.client_ca or "")
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +51,12 @@ class HttpServer:
         host: str,
         port: int,
         *,
-        tls: TlsOptions | TlsFiles | None = None,
+        tls: TlsOptions | None = None,
         timeouts: HttpTimeouts = HttpTimeouts(),
     ) -> None:
         self._host = host
         self._port = port
-        self._tls = tls.options() if isinstance(tls, TlsFiles) else tls
+        self._tls = tls
         config = uvicorn.Config(
             app,
             http=_protocol(timeouts),

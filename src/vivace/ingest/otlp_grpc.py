@@ -20,7 +20,7 @@ from vivace.ingest.budget import Budget
 from vivace.ingest.endpoint import Endpoint
 from vivace.ingest.grpc_connection import Handler, UnaryConnection
 from vivace.ingest.replies import TenantOf, accepted_bytes, refusal_of, single_tenant
-from vivace.ingest.tls import TlsOptions
+from vivace.tls import TlsOptions
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
 
 from vivace.traceql.ast import (
     ARITHMETIC,
@@ -28,7 +29,7 @@ from vivace.traceql.ast import (
 
 NUMBERS = frozenset({StaticKind.INT, StaticKind.FLOAT, StaticKind.DURATION})
 
-_COMPARE = {
+_COMPARE: Mapping[Operator, Callable[[Any, Any], bool]] = {
     Operator.EQUAL: operator.eq,
     Operator.NOT_EQUAL: operator.ne,
     Operator.LESS: operator.lt,
@@ -120,10 +121,10 @@ def _whole_power(base: int, exponent: int) -> int | None:
     if exponent < 0:
         if base == 0:
             return None
-        return base ** (exponent % 2) if abs(base) == 1 else 0
+        return int(base ** (exponent % 2)) if abs(base) == 1 else 0
     if abs(base) > 1 and exponent > 63:  # beyond 64 bits; asked first, for 9 ^ 999999999 would take all memory
         return None
-    return base**exponent if abs(base) > 1 or exponent < 2 else base ** (exponent % 2 or 2)
+    return int(base ** min(exponent, 64 + exponent % 2))  # past 63 the base is -1, 0 or 1: only the exponent's parity counts
 
 
 def _real(op: Operator, a: float, b: float) -> float | None:

@@ -62,7 +62,7 @@ class Token:
             case TokenKind.WORD | TokenKind.PUNCTUATION | TokenKind.ATTRIBUTE | TokenKind.SCOPED_INTRINSIC:
                 return self.text
             case _:
-                return self.kind.value
+                return str(self.kind.value)
 
 
 _INTRINSICS = {

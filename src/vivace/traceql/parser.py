@@ -24,7 +24,7 @@ def parse(text: str) -> Query:
         raise TraceQLError(message, text=text, line=1, column=1, found="$end", hint="{ } is every span")
     cursor = Cursor(text)
     stages = pipeline(cursor, lambda: at_metrics(cursor))
-    function = metrics(cursor) if at_metrics(cursor) else None
+    function = metrics(cursor) if cursor.previous == "|" else None
     more = second_stages(cursor) if function is not None else ()
     hints = _hints(cursor) if cursor.at("with") else ()
     if cursor.token.kind is not TokenKind.END:

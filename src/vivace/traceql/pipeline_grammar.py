@@ -39,7 +39,7 @@ from vivace.traceql.ast import (
 )
 from vivace.traceql.cursor import Cursor, Grammar
 from vivace.traceql.field_grammar import OPERATORS, SUM_LEVEL, field_expression, field_list
-from vivace.traceql.lexer import TokenKind, error_at, line_and_column
+from vivace.traceql.lexer import Token, error_at, line_and_column
 
 STRUCTURE_LEVEL, LOGIC_LEVEL = 3, 2
 
@@ -50,7 +50,6 @@ _SPANSET_OPERATORS = {
 _SCALAR_OPERATORS = {text: found for text, found in OPERATORS.items() if found[1] in ARITHMETIC}
 _SCALAR_COMPARISONS = {op.value: op for op in EQUALITIES | ORDERINGS}
 _AGGREGATES = {kind.value: kind for kind in AggregateKind}
-_NUMBERS = (TokenKind.INTEGER, TokenKind.FLOAT, TokenKind.DURATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def _element(cursor: Cursor) -> _Element:
         return _scalar(cursor, inside) if isinstance(inside, _Scalar) else _spanset(cursor, inside)
     if cursor.at("{"):
         return _spanset(cursor, _filter_operand(cursor))
-    if cursor.at("-", *_AGGREGATES) or token.kind in _NUMBERS:
+    if cursor.at("-", *_AGGREGATES) or _number(token) is not None:
         return _scalar(cursor)
     raise cursor.unexpected()
 
@@ -223,9 +222,9 @@ def _scalar_operand(cursor: Cursor) -> _Scalar:
         operand = _scalar(cursor, level=SUM_LEVEL + 1).node
         negated = fold.negate(operand, offset=token.start) if isinstance(operand, Static) else None
         return _Scalar(negated or ScalarNegation(operand, offset=token.start))
-    if token.kind in _NUMBERS and isinstance(token.leaf, Static):
+    if (number := _number(token)) is not None:
         cursor.advance()
-        return _Scalar(token.leaf)
+        return _Scalar(number)
     if cursor.at(*_AGGREGATES):
         return _Scalar(_aggregate(cursor))
     if cursor.at("("):
@@ -234,6 +233,10 @@ def _scalar_operand(cursor: Cursor) -> _Scalar:
             return inside
         raise error_at(cursor.text, token.start, "syntax error: a spanset cannot be compared with a number")
     raise cursor.unexpected()
+
+
+def _number(token: Token) -> Static | None:
+    return token.leaf if isinstance(token.leaf, Static) and token.leaf.kind in fold.NUMBERS else None
 
 
 def _aggregate(cursor: Cursor) -> Aggregate:
