@@ -55,9 +55,14 @@ class TraceQLError(ClientError):
     `line` and `column` count from 1, in characters of `text`; `found` and `expected` are empty where nothing was read or asked for.
     """
 
+    REASON_CHARACTERS_MAX = 2000
+    """A reason quotes the query, which may be as long as a request."""
+
     def __init__(
         self, reason: str, *, text: str, line: int, column: int, found: str = "", expected: str = "", hint: str = ""
     ) -> None:
+        if len(reason) > self.REASON_CHARACTERS_MAX:
+            reason = f"{reason[: self.REASON_CHARACTERS_MAX]}…"
         super().__init__(f"invalid TraceQL query: {reason}")
         self.reason = reason
         self.text = text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vivace.errors import DecodeError, DiskFullError, LimitError
@@ -42,20 +42,22 @@ class CommitObserver:
     def group(self, requests: int) -> None:
         self.telemetry.commit_group_requests.observe(requests)
 
-    def committed(self, tenant: str, byte_count: int, outcome: Outcome) -> None:
+    def committed(self, tenant: str, byte_count: int, outcomes: Sequence[Outcome]) -> None:
         t, label = self.telemetry, self.telemetry.tenant_label(tenant)
         counters = self._of(label)
-        received = outcome.rows + outcome.rejected
+        rows, rejected = sum(o.rows for o in outcomes), sum(o.rejected for o in outcomes)
+        truncated = sum(o.truncated for o in outcomes)
+        received = rows + rejected
         counters.spans_received.inc(received)
         counters.bytes_received.inc(byte_count)
         counters.received.inc(received)
-        counters.stored.inc(outcome.rows)
-        t.tempo_receiver_accepted_spans.inc(outcome.rows, "otlp", "all")
-        if outcome.truncated:
-            t.attributes_truncated.inc(outcome.truncated)
-            t.tempo_distributor_attributes_truncated.labels(label).inc(outcome.truncated)
-        if outcome.rejected:
-            self._refused(label, outcome.rejected, "invalid_id")
+        counters.stored.inc(rows)
+        t.tempo_receiver_accepted_spans.inc(rows, "otlp", "all")
+        if truncated:
+            t.attributes_truncated.inc(truncated)
+            t.tempo_distributor_attributes_truncated.labels(label).inc(truncated)
+        if rejected:
+            self._refused(label, rejected, "invalid_id")
 
     def refused(self, tenant: str, byte_count: int, error: Exception) -> None:
         label = self.telemetry.tenant_label(tenant)

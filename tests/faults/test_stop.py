@@ -31,10 +31,12 @@ DEFAULTS = {
 """As the configuration has them."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-def test_stop_under_load(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "changes"), [(signal.SIGTERM, DEFAULTS), (signal.SIGINT, {})], ids=["SIGTERM", "SIGINT while cutting"]
+)
+def test_stop_under_load(tmp_path: Path, number: signal.Signals, changes: dict[str, object]) -> None:
     ledger = Ledger(Load(SEED))
-    with Server(tmp_path) as server:
+    with Server(tmp_path, changes) as server:
         senders = Senders(server, ledger, range(10_000)).start()
         eventually(lambda: ledger.acknowledged_spans > 2_000, "some spans are stored")
         assert server.stop(number) == 0
@@ -49,7 +51,7 @@ def test_stop_while_starting(tmp_path: Path) -> None:
     """In the middle of the replay too; what was not replayed is replayed the next time."""
     ledger = Ledger(Load(SEED))
     with Server(tmp_path, DEFAULTS) as server:
-        Senders(server, ledger, range(1600), at_once=16).start().join()
+        Senders(server, ledger, range(640), at_once=16).start().join()
         server.kill()
         for number in (signal.SIGTERM, signal.SIGINT):
             server.start(wait=False)
@@ -57,7 +59,7 @@ def test_stop_while_starting(tmp_path: Path) -> None:
             assert server.stop(number) == 0
             assert "Traceback" not in server.log()
         server.start()
-        ledger.check(server, ledger.traces()[::20])
+        ledger.check(server, ledger.traces()[::10])
 
 
 def test_start_with_a_full_head(tmp_path: Path) -> None:

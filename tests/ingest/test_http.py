@@ -312,8 +312,8 @@ def test_a_client_that_goes_away_harms_nobody(caplog: pytest.LogCaptureFixture) 
                 await writer.drain()
                 writer.close()
             await client.post("/v1/traces", headers=PROTOBUF)
-            await until(lambda: len(receiver._state.connections) == 1)
-            await until(lambda: not receiver._state.tasks)
+            await until(lambda: len(receiver.connections) == 1)
+            await until(lambda: not receiver.replies)
             reply = await client.post("/v1/traces", headers=PROTOBUF, content=bytes(100))
             assert reply.status_code == 200
         assert committer.bodies == [b"", bytes(100)]
@@ -400,7 +400,7 @@ def test_connections_are_counted() -> None:
             assert (await first.post("/v1/traces", headers=PROTOBUF)).status_code == 200
             assert (await second.post("/v1/traces", headers=PROTOBUF)).status_code == 503
             await second.aclose()
-            await until(lambda: len(receiver._state.connections) == 1)
+            await until(lambda: len(receiver.connections) == 1)
             assert (await first.post("/v1/traces", headers=PROTOBUF)).status_code == 200
 
     run(scenario())
@@ -420,7 +420,7 @@ def test_stop_answers_what_is_under_way_and_installs_no_signal_handlers() -> Non
             under_way = asyncio.ensure_future(client.post("/v1/traces", headers=PROTOBUF))
             await committer.arrived.acquire()
             idle, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
-            await until(lambda: len(receiver._state.connections) == 2)
+            await until(lambda: len(receiver.connections) == 2)
             stopping = asyncio.ensure_future(receiver.stop(10))
             assert await idle.read() == b""
             writer.close()

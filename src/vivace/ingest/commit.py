@@ -73,7 +73,9 @@ class Observer(Protocol):
 
     def group(self, requests: int) -> None: ...
 
-    def committed(self, tenant: str, byte_count: int, outcome: Outcome) -> None: ...
+    def committed(self, tenant: str, byte_count: int, outcomes: Sequence[Outcome]) -> None:
+        """Requests of one tenant that were kept, in one call a group: counters cost more than they seem."""
+        ...
 
     def refused(self, tenant: str, byte_count: int, error: Exception) -> None: ...
 
@@ -233,14 +235,23 @@ class GroupCommit:
             for tenant, body in requests:
                 self._observer.refused(tenant, len(body), error)
             return [error] * len(requests)
+        return self._report(requests, fates)
+
+    def _report(self, requests: Sequence[tuple[str, bytes]], fates: Sequence[Outcome]) -> list[Accepted | Exception]:
+        """Count a group that was committed; one result a request."""
         results: list[Accepted | Exception] = []
+        kept: dict[str, list[Outcome]] = {}
+        sizes: dict[str, int] = {}
         for (tenant, body), fate in zip(requests, fates, strict=True):
             if fate.error is not None:
                 self._observer.refused(tenant, len(body), fate.error)
                 results.append(fate.error)
             else:
-                self._observer.committed(tenant, len(body), fate)
+                kept.setdefault(tenant, []).append(fate)
+                sizes[tenant] = sizes.get(tenant, 0) + len(body)
                 results.append(Accepted(fate.rows, fate.rejected, fate.message()))
+        for tenant, outcomes in kept.items():
+            self._observer.committed(tenant, sizes[tenant], outcomes)
         return results
 
     def _decode(self, tenant: str, requests: Sequence[tuple[str, bytes]]) -> tuple[SpanBatch, list[Outcome]]:

@@ -1,12 +1,12 @@
-"""OTLP over HTTP: `POST /v1/traces`, protobuf or JSON, on uvicorn inside the caller's event loop.
+"""OTLP over HTTP: `POST /v1/traces`, protobuf or JSON.
 
 Rule 1  a request is answered 200 only after Committer.submit() returned.
 Rule 2  a body is read, and inflated, only up to max_request_body_size_bytes; nothing past it is ever held.
 Rule 3  errors come back in the request's own encoding: a google.rpc.Status as JSON or as protobuf. Wrong paths,
-        methods and media types are answered in plain text, before the body is read.
+        methods and media types are answered in plain text, before the body is kept.
 Rule 4  a client that goes away or stalls in mid-body costs nothing but its connection.
 
-What senders are told: replies.py.  Content-Encoding: compression.py.  JSON: otlp_json.py.
+HTTP itself: http_connection.py.  What senders are told: replies.py.  Content-Encoding: compression.py.  JSON: otlp_json.py.
 """
 
 from __future__ import annotations
@@ -15,31 +15,24 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
-import uvicorn
 from starlette.middleware.cors import CORSMiddleware
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from vivace.errors import LimitError, RequestError, UnavailableError
+from vivace.errors import LimitError, RequestError, UnavailableError, VivaceError
 from vivace.ingest.accept import Committer
 from vivace.ingest.budget import Budget
 from vivace.ingest.compression import CODECS, inflate
 from vivace.ingest.endpoint import Endpoint
+from vivace.ingest.http_connection import BodyTooLargeError, HttpConnection, Request, Response
 from vivace.ingest.otlp_json import encode_request
-from vivace.ingest.replies import TenantOf, accepted_bytes, accepted_json, refusal_of, single_tenant
+from vivace.ingest.replies import ACCEPTED_ALL, TenantOf, accepted_bytes, accepted_json, refusal_of, single_tenant
 from vivace.tls import TlsOptions
 
 logger = logging.getLogger(__name__)
-
-# The shapes of ASGI 3. A message's keys depend on its type, so its values are not typed further.
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 JSON, PROTOBUF = b"application/json", b"application/x-protobuf"
 PLAIN_TEXT = b"text/plain; charset=utf-8"
@@ -68,15 +61,11 @@ class HttpOptions:
     traces_url_path: str = "/v1/traces"
     max_request_body_size_bytes: int = 20 << 20  # as sent, and decompressed
     max_buffered_bytes: int = 64 << 20  # all requests being read or committed: three of the largest
-    max_connections: int = 1000  # past it uvicorn answers 503 and closes
+    max_connections: int = 1000  # past it requests are answered 503 and the connection closed
     read_timeout_seconds: float = 30.0  # for a whole body
     idle_timeout_seconds: int = 120  # of a connection between requests; exporters send every 5 to 60 seconds
     encodings: frozenset[str] = frozenset(CODECS)  # values of Content-Encoding that are taken; "" is none at all
     cors: CorsOptions | None = None
-
-
-class _Gone(Exception):
-    """The client closed the connection in mid-body; there is nobody to answer."""
 
 
 class HttpReceiver:
@@ -91,199 +80,211 @@ class HttpReceiver:
         tls: TlsOptions | None = None,
         tenant_of: TenantOf = single_tenant,
     ) -> None:
-        self._options = options or HttpOptions()
+        options = options or HttpOptions()
+        self._options = options
         self._endpoint = Endpoint.parse(endpoint)
         self._tls = tls
-        self._application = _with_cors(TracesApplication(committer, self._options, tenant_of), self._options.cors)
-        self._state = ServerState()
+        self._traces = TracesHandler(committer, options, tenant_of)
+        self._cors = _cors_of(self._traces, options.cors)
         self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.connections: set[HttpConnection] = set()
+        self.replies: set[asyncio.Future[None]] = set()
         self.port = self._endpoint.port
+        # What an HttpConnection reads:
+        self.body_bytes_max = options.max_request_body_size_bytes
+        self.budget = self._traces.budget
 
     async def start(self) -> None:
-        """Bind and serve. uvicorn.Server is left out: it takes over signals, and exits the process on a taken port.
+        """Bind and serve.
 
         Raises  ConfigError for TLS files that cannot be used, OSError when the port cannot be bound.
         """
         context = self._tls.server_context(["http/1.1"]) if self._tls else None
-        config = uvicorn.Config(
-            self._application,
-            http=HttpToolsProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            limit_concurrency=self._options.max_connections + 1,  # uvicorn counts the one that asks
-            timeout_keep_alive=self._options.idle_timeout_seconds,
-        )
-        config.load()
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: _Connection(config=config, server_state=self._state, app_state={}),
-            self._endpoint.host,
-            self._endpoint.port,
-            ssl=context,
+        self.loop = asyncio.get_running_loop()
+        self._listener = await self.loop.create_server(
+            lambda: HttpConnection(self), self._endpoint.host, self._endpoint.port, ssl=context
         )
         self.port = self._listener.sockets[0].getsockname()[1]
+        self._sweep()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new requests, wait at most `grace_seconds` for those under way, then close. Safe to call twice."""
-        if self._listener is None:
+        if self._listener is None or self._sweeper is None:
             return
         self._listener.close()
         self._listener = None
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        unanswered: Iterable[asyncio.Task[None]] = set(self._state.tasks)
+        self._sweeper.cancel()
+        for connection in list(self.connections):
+            connection.drain()
+        unanswered = set(self.replies)
         if unanswered:
             _, unanswered = await asyncio.wait(unanswered, timeout=grace_seconds)
-        for task in unanswered:
-            task.cancel()
+        for reply in unanswered:
+            reply.cancel()
         await asyncio.gather(*unanswered, return_exceptions=True)
-        for connection in list(self._state.connections):
+        for connection in list(self.connections):
             connection.transport.close()
 
+    # For HttpConnection
 
-class _Connection(HttpToolsProtocol):
-    """uvicorn's, but a connection that never sends a request is closed like one that idles between two."""
+    def connection_opened(self, connection: HttpConnection) -> bool:
+        self.connections.add(connection)
+        return len(self.connections) <= self._options.max_connections
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+    def connection_closed(self, connection: HttpConnection) -> None:
+        self.connections.discard(connection)
+
+    def run(self, reply: Coroutine[None, None, None]) -> None:
+        task = self.loop.create_task(reply)
+        self.replies.add(task)
+        task.add_done_callback(self._replied)
+
+    def _replied(self, reply: asyncio.Future[None]) -> None:
+        self.replies.discard(reply)
+        if not reply.cancelled() and (error := reply.exception()) is not None:
+            logger.error("answering a request failed by our fault", exc_info=error)
+
+    def refuse_early(self, request: Request) -> Response | None:
+        if self._cors is not None and request.method == "OPTIONS":
+            return None  # a preflight
+        return self._traces.refuse_early(request)
+
+    def refuse(self, request: Request, error: VivaceError) -> Response:
+        return self._traces.refuse(request, error)
+
+    async def respond(self, request: Request) -> Response:
+        if self._cors is not None and b"origin" in request.headers:
+            return await _through(self._cors, request)
+        return await self._traces.respond(request)
+
+    # Own
+
+    def _sweep(self) -> None:
+        """Refuse requests that do not become whole, close connections that idle."""
+        now = self.loop.time()
+        read_timeout, idle_timeout = self._options.read_timeout_seconds, self._options.idle_timeout_seconds
+        for connection in list(self.connections):
+            if connection.asking_since is not None:
+                if now - connection.asking_since > read_timeout:
+                    waited = f"{read_timeout:g} seconds"
+                    connection.refuse_late(UnavailableError(f"the body was not complete after {waited}"))
+            elif not connection.is_answering and now - connection.quiet_since > idle_timeout:
+                connection.drain()
+        pause = max(SWEEP_SECONDS_MIN, min(SWEEP_SECONDS_MAX, read_timeout / 4, idle_timeout / 4))
+        self._sweeper = self.loop.call_later(pause, self._sweep)
 
 
-class TracesApplication:
-    """The ASGI application behind the port: one path, one method, two media types."""
+SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 0.01, 1.0  # timeouts are kept to a quarter, and to a second
+
+
+class TracesHandler:
+    """What is behind the port: one path, one method, two media types."""
 
     def __init__(self, committer: Committer, options: HttpOptions, tenant_of: TenantOf) -> None:
         self._committer = committer
         self._options = options
         self._tenant_of = tenant_of
-        self._budget = Budget(options.max_buffered_bytes)
+        self.budget = Budget(options.max_buffered_bytes)
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["path"] != self._options.traces_url_path:
-            await _reply(send, 404, PLAIN_TEXT, NOT_FOUND)
-            return
-        if scope["method"] != "POST":
-            await _reply(send, 405, PLAIN_TEXT, METHOD_NOT_ALLOWED)
-            return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media_type not in (JSON, PROTOBUF):
-            await _reply(send, 415, PLAIN_TEXT, UNSUPPORTED_MEDIA_TYPE)
-            return
-        try:
-            status, body, retry_after = await self._answer(headers, media_type == JSON, receive)
-        except _Gone:
-            logger.info("a client went away in the middle of its request")
-            return
-        await _reply(send, status, media_type, body, retry_after)
+    def refuse_early(self, request: Request) -> Response | None:
+        """The plain-text reply to a request for something else."""
+        path = unquote(request.path) if "%" in request.path else request.path
+        if path != self._options.traces_url_path:
+            return _plain(404, NOT_FOUND)
+        if request.method != "POST":
+            return _plain(405, METHOD_NOT_ALLOWED)
+        if _media_type(request) not in (JSON, PROTOBUF):
+            return _plain(415, UNSUPPORTED_MEDIA_TYPE)
+        return None
 
-    async def _answer(
-        self, headers: dict[bytes, bytes], is_json: bool, receive: Receive
-    ) -> tuple[int, bytes, float | None]:
-        """(HTTP status, body, seconds for Retry-After) of one request."""
-        charge = _Charge(self._budget)
+    def refuse(self, request: Request, error: Exception) -> Response:
+        """The reply to a request that failed, in its own encoding."""
+        refusal = refusal_of(RequestError(BODY_TOO_LARGE) if isinstance(error, BodyTooLargeError) else error)
+        media_type = _media_type(request)
+        headers = [(b"content-type", media_type)]
+        if refusal.retry_after_seconds is not None:
+            # Whole seconds, and never 0: a client would come back at once.
+            headers.append((b"retry-after", str(max(1, math.ceil(refusal.retry_after_seconds))).encode()))
+        body = refusal.status_json() if media_type == JSON else refusal.status()
+        return Response(refusal.http_status, headers, body)
+
+    async def respond(self, request: Request) -> Response:
+        """The reply to a whole request."""
+        if (early := self.refuse_early(request)) is not None:
+            return early  # only by way of CORS: others were refused by their head
+        is_json = _media_type(request) == JSON
+        inflated_bytes = 0
         try:
-            tenant_header = headers.get(b"x-scope-orgid")
+            tenant_header = request.headers.get(b"x-scope-orgid")
             tenant = self._tenant_of(None if tenant_header is None else tenant_header.decode("latin-1"))
-            request = await self._read(headers, charge, receive)
+            body = request.body
+            encoding = self._encoding(request)
+            if encoding:
+                body = await self._inflated(body, encoding)
+                self.budget.take(len(body))
+                inflated_bytes = len(body)
             if is_json:
-                long = len(request) > INLINE_JSON_BYTES_MAX
-                request = await asyncio.to_thread(encode_request, request) if long else encode_request(request)
-            accepted = await self._committer.submit(tenant, request)
-        except _Gone:
-            raise
+                long = len(body) > INLINE_JSON_BYTES_MAX
+                body = await asyncio.to_thread(encode_request, body) if long else encode_request(body)
+            accepted = await self._committer.submit(tenant, body)
         except asyncio.CancelledError:
             # Only stop() cancels, when its grace is over. The sender learns that it should send again.
-            refusal = refusal_of(UnavailableError("the server is stopping, send again"))
+            return self.refuse(request, UnavailableError("the server is stopping, send again"))
         except Exception as error:
-            refusal = refusal_of(error)
-        else:
-            return 200, accepted_json(accepted) if is_json else accepted_bytes(accepted), None
+            return self.refuse(request, error)
         finally:
-            charge.release()
-        body = refusal.status_json() if is_json else refusal.status()
-        return refusal.http_status, body, refusal.retry_after_seconds
+            self.budget.give_back(inflated_bytes)
+        if is_json:
+            return Response(200, ((b"content-type", JSON),), accepted_json(accepted))
+        return KEPT if not accepted.rejected else Response(200, PROTOBUF_HEADERS, accepted_bytes(accepted))
 
-    async def _read(self, headers: dict[bytes, bytes], charge: _Charge, receive: Receive) -> bytes:
-        """The whole body, decompressed.
-
-        Raises  RequestError when it is too long, in an encoding that we do not take or not what its Content-Encoding
-                says, UnavailableError when it takes too long or the receiver is full, _Gone when the client closes.
-        """
-        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    def _encoding(self, request: Request) -> str:
+        """Content-Encoding, "" for none. Raises RequestError for one that is not taken."""
+        encoding = request.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         encoding = "" if encoding == "identity" else encoding
-        size_max = self._options.max_request_body_size_bytes
-        try:
-            async with asyncio.timeout(self._options.read_timeout_seconds):
-                body = await _read_body(receive, charge, size_max)
-        except TimeoutError:
-            waited = f"{self._options.read_timeout_seconds:g} seconds"
-            raise UnavailableError(f"the body was not complete after {waited}") from None
         if encoding not in self._options.encodings:
             raise RequestError(f"unsupported Content-Encoding: {encoding or 'none'}")
+        return encoding
+
+    async def _inflated(self, body: bytes, encoding: str) -> bytes:
+        """The body, decompressed. Raises RequestError when it is too long or not what its encoding says."""
         try:
-            inflated = await inflate(body, encoding, size_max)
+            return await inflate(body, encoding, self._options.max_request_body_size_bytes)
         except LimitError as error:
             raise RequestError(BODY_TOO_LARGE) from error
-        if inflated is not body:
-            charge.take(len(inflated))
-        return inflated
 
 
-class _Charge:
-    """What one request has taken from the budget."""
-
-    __slots__ = ("_budget", "_taken_bytes")
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._taken_bytes = 0
-
-    def take(self, size_bytes: int) -> None:
-        self._budget.take(size_bytes)
-        self._taken_bytes += size_bytes
-
-    def release(self) -> None:
-        self._budget.give_back(self._taken_bytes)
-        self._taken_bytes = 0
+PROTOBUF_HEADERS = ((b"content-type", PROTOBUF),)
+KEPT = Response(200, PROTOBUF_HEADERS, ACCEPTED_ALL)
 
 
-async def _read_body(receive: Receive, charge: _Charge, size_max: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > size_max:
-            raise RequestError(BODY_TOO_LARGE)
-        charge.take(len(chunk))
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+def _media_type(request: Request) -> bytes:
+    value = request.headers.get(b"content-type", b"")
+    return value if value == PROTOBUF else value.partition(b";")[0].strip().lower()
 
 
-async def _reply(send: Send, status: int, media_type: bytes, body: bytes, retry_after: float | None = None) -> None:
-    headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
-    if media_type == PLAIN_TEXT:
-        headers.append((b"x-content-type-options", b"nosniff"))
-    if retry_after is not None:
-        # Whole seconds, and never 0: a client would come back at once.
-        headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _plain(status: int, text: bytes) -> Response:
+    return Response(status, ((b"content-type", PLAIN_TEXT), (b"x-content-type-options", b"nosniff")), text)
 
 
-def _with_cors(application: Application, cors: CorsOptions | None) -> Application:
+# Web pages: Starlette's middleware knows CORS, so their requests take the way of ASGI. They are few.
+
+Message = MutableMapping[str, Any]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+
+
+def _cors_of(traces: TracesHandler, cors: CorsOptions | None) -> Application | None:
     if cors is None or not cors.allowed_origins:
-        return application
+        return None
+
+    async def application(scope: Message, receive: Any, send: Any) -> None:
+        response = await traces.respond(scope["request"])
+        await send({"type": "http.response.start", "status": response.status, "headers": list(response.headers)})
+        await send({"type": "http.response.body", "body": response.body})
+
     patterns = [origin for origin in cors.allowed_origins if "*" in origin and origin != "*"]
     return CORSMiddleware(
         application,
@@ -294,6 +295,32 @@ def _with_cors(application: Application, cors: CorsOptions | None) -> Applicatio
         allow_credentials=True,
         max_age=cors.max_age_seconds,
     )
+
+
+async def _through(application: Application, request: Request) -> Response:
+    """What an ASGI application replies to a request that is whole."""
+    status, headers, chunks = 500, [], []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal status, headers
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            headers = [h for h in message["headers"] if h[0].lower() != b"content-length"]
+        else:
+            chunks.append(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": request.method,
+        "path": request.path,
+        "headers": list(request.headers.items()),
+        "request": request,
+    }
+    await application(scope, receive, send)
+    return Response(status, headers, b"".join(chunks))
 
 
 def _origin_regex(pattern: str) -> str:

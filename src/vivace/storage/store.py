@@ -153,9 +153,15 @@ class Store:
 
     def append(self, records: Sequence[tuple[str, bytes]]) -> range:
         """Make requests durable, one fsync for all; returns their sequences."""
+        with self._wal_counted():
+            return self.wal.append(records)
+
+    @contextmanager
+    def _wal_counted(self) -> Iterator[None]:
+        """Report what becomes of the WAL's size: also a segment that is closed gives room back, a megabyte perhaps."""
         before = self.wal.bytes_on_disk
         try:
-            return self.wal.append(records)
+            yield
         finally:
             self.disk.add("wal", self.wal.bytes_on_disk - before)
 
@@ -242,7 +248,8 @@ class Store:
         head.unseal()  # does nothing, unless there was no memory to take the last cut back
         sealed = head.seal(self._replayed_until if self._replaying else self.wal.next_sequence)
         if sealed is not None and not self._replaying:
-            self.wal.rotate()
+            with self._wal_counted():
+                self.wal.rotate()
         return sealed
 
     def _cut(self, tenant: str, head: Head, sealed: Sealed, everything: bool) -> BlockMeta | None:
@@ -311,8 +318,8 @@ class Store:
     def truncate_wal(self) -> None:
         """Delete WAL segments that no head needs. Writer thread only."""
         oldest = [s for h in self._heads.values() if (s := h.first_sequence) is not None]
-        freed = self.wal.truncate_before(min(oldest, default=self.wal.next_sequence))
-        self.disk.add("wal", -freed)
+        with self._wal_counted():
+            self.wal.truncate_before(min(oldest, default=self.wal.next_sequence))
 
     # -- replay -----------------------------------------------------------------------------------------------------
 

@@ -351,6 +351,8 @@ Node: TypeAlias = FieldExpression | Scalar | Stage | Metrics | SecondStage | Hin
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below `node`, in the order of the text."""
+    if isinstance(node, Attribute | Intrinsic | Static):
+        return  # most nodes are leaves, and looking at their fields is the dear part
     for f in fields(node):
         match getattr(node, f.name):
             case _Node() as child:
@@ -366,6 +368,16 @@ def walk(node: Node) -> Iterator[Node]:
         here = pending.pop()
         yield here
         pending += reversed(list(children(here)))
+
+
+def walk_up(node: Node) -> Iterator[Node]:
+    """Everything below `node` and `node` itself, children first, in the order of the text. Does not recurse."""
+    pending, found = [node], []
+    while pending:
+        here = pending.pop()
+        found.append(here)
+        pending += children(here)
+    return reversed(found)
 
 
 def depth(node: Node) -> int:

@@ -55,7 +55,7 @@ class Cursor:
         token, names = self.token, " or ".join(expected)
         message = f"syntax error: unexpected {token.shown}" + (f", expecting {names}" if names else "")
         if not hint and token.kind is TokenKind.IDENTIFIER:
-            hint = unknown_word_hint(token.text)
+            hint = self._misplaced_word_hint()
         return error_at(self.text, token.start, message, found=token.shown, expected=names, hint=hint)
 
     def unknown_identifier(self) -> TraceQLError:
@@ -63,6 +63,12 @@ class Cursor:
         word = self.token.text
         message = f"unknown identifier: {word}"
         return error_at(self.text, self.token.start, message, found=word, hint=unknown_word_hint(word))
+
+    def _misplaced_word_hint(self) -> str:
+        if self.token.text.startswith("'"):
+            return unknown_word_hint(self.token.text)
+        behind_digit = self.text[max(0, self.token.start - 1)] in "0123456789."
+        return "durations are written with ns, us, ms, s, m, h, d, w or y: 1h30m, 1.5s" if behind_digit else ""
 
     @contextmanager
     def nested(self) -> Iterator[None]:
@@ -94,35 +100,44 @@ class Grammar(Generic[T, Op]):
     `operators`  by their text: (level, operator); a higher level binds tighter.
     `operand`    parses one operand, prefix operators included.
     `build`      (operator, left, right, offset of the operator).
-    `runs`       operators of which a run is regrouped into a balanced tree; the rest group to the left, `^` to the right.
+    `balanced`   operators whose runs become balanced trees, since regrouping does not change what they mean.
+    `rightward`  operators that group to the right. All others group to the left.
     """
 
     operators: Mapping[str, tuple[int, Op]]
     operand: Callable[[], T]
     build: Callable[[Op, T, T, int], T]
-    runs: frozenset[Op]
+    balanced: frozenset[Op] = frozenset()
+    rightward: frozenset[Op] = frozenset()
 
     def parse(self, cursor: Cursor, level: int, first: T | None = None) -> T:
         """An expression of operators of at least `level`; `first` is its first operand if that is read already."""
         left = self.operand() if first is None else first
         while (found := self._next(cursor)) is not None and found[0] >= level:
-            operator_level, op = found
-            places, operands = [cursor.advance().start], [left]
-            operands.append(self.parse(cursor, operator_level + (cursor.previous != "^")))
-            while op in self.runs and self._next(cursor) == found:
+            tighter, op = found[0] + 1, found[1]
+            places = [cursor.advance().start]
+            operands = [left, self.parse(cursor, tighter)]
+            while (op in self.balanced or op in self.rightward) and self._next(cursor) == found:
                 places.append(cursor.advance().start)
-                operands.append(self.parse(cursor, operator_level + 1))
-            left = self._balanced(op, operands, places)
+                operands.append(self.parse(cursor, tighter))
+            left = self._rightward(op, operands, places) if op in self.rightward else self._halves(op, operands, places)
         return left
 
     def _next(self, cursor: Cursor) -> tuple[int, Op] | None:
         return self.operators.get(cursor.token.text) if cursor.token.kind is TokenKind.PUNCTUATION else None
 
-    def _balanced(self, op: Op, operands: Sequence[T], places: Sequence[int]) -> T:
+    def _rightward(self, op: Op, operands: Sequence[T], places: Sequence[int]) -> T:
         """`places[i]` is where the operator between operands i and i + 1 stands."""
+        right = operands[-1]
+        for left, place in zip(operands[-2::-1], places[::-1], strict=True):
+            right = self.build(op, left, right, place)
+        return right
+
+    def _halves(self, op: Op, operands: Sequence[T], places: Sequence[int]) -> T:
+        """Places as in `_rightward`. Of three operands the first two go together, as in a group to the left."""
         if len(operands) == 1:
             return operands[0]
         middle = (len(operands) + 1) // 2
-        left = self._balanced(op, operands[:middle], places[: middle - 1])
-        right = self._balanced(op, operands[middle:], places[middle:])
+        left = self._halves(op, operands[:middle], places[: middle - 1])
+        right = self._halves(op, operands[middle:], places[middle:])
         return self.build(op, left, right, places[middle - 1])

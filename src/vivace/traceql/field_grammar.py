@@ -45,12 +45,13 @@ def _level(op: Operator) -> int:
 
 
 OPERATORS = {op.value: (_level(op), op) for op in Operator}
+RIGHTWARD = frozenset({Operator.POWER})
 
 
 def field_expression(cursor: Cursor, level: int = LOGIC_LEVEL) -> FieldExpression:
     """An expression whose infix operators are of at least `level`."""
     with cursor.nested():
-        grammar = Grammar(OPERATORS, lambda: _operand(cursor), _build, LOGIC)
+        grammar = Grammar(OPERATORS, lambda: _operand(cursor), _build, LOGIC, RIGHTWARD)
         return grammar.parse(cursor, level)
 
 

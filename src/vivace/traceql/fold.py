@@ -67,7 +67,7 @@ def binary(op: Operator, lhs: FieldExpression, rhs: FieldExpression, *, offset: 
 
 def negate(static: Static, *, offset: int) -> Static | None:
     match static.kind, static.value:
-        case (StaticKind.INT | StaticKind.DURATION), int(value):
+        case ((StaticKind.INT | StaticKind.DURATION), int(value)):
             return _integer(static.kind, -value, offset)
         case StaticKind.FLOAT, float(value):
             return Static(StaticKind.FLOAT, -value, offset=offset)
@@ -124,7 +124,9 @@ def _whole_power(base: int, exponent: int) -> int | None:
         return int(base ** (exponent % 2)) if abs(base) == 1 else 0
     if abs(base) > 1 and exponent > 63:  # beyond 64 bits; asked first, for 9 ^ 999999999 would take all memory
         return None
-    return int(base ** min(exponent, 64 + exponent % 2))  # past 63 the base is -1, 0 or 1: only the exponent's parity counts
+    return int(
+        base ** min(exponent, 64 + exponent % 2)
+    )  # past 63 the base is -1, 0 or 1: only the exponent's parity counts
 
 
 def _real(op: Operator, a: float, b: float) -> float | None:

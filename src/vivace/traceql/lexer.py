@@ -127,7 +127,7 @@ _NUMBER = re.compile(r"0[xXbBoO]\w*+|(?:[0-9][0-9_]*+(?:\.[0-9]*+)?|\.[0-9]++)(?
 _STRING = re.compile(r'"(?:[^"\\\n]|\\[^\n])*+"|`[^`]*+`')
 _SINGLE_QUOTED = re.compile(r"'[^'\n]*+'?")
 _PUNCTUATION = re.compile(
-    r"&>>|&<<|!>>|!<<|&&|\|\||!=|=~|!~|>=|<=|>>|<<|!>|!<|&>|&<|&~|[{}(),.:|=><+\-*/%^!~]|.", re.S
+    r"&>>|&<<|!>>|!<<|&&|\|\||!=|=~|!~|>=|<=|>>|<<|!>|!<|&>|&<|&~|[{}(),:|=><+\-*/%^!~]|.", re.S
 )  # the last alternative: a character that TraceQL has no use for; every parser refuses it by its name
 
 
@@ -199,7 +199,7 @@ def _attribute(text: str, start: int, prefix: re.Match[str]) -> tuple[Token, int
         readable = _OPEN_QUOTE.match(text, written.end())
         if readable and readable.end() == len(text):
             raise error_at(text, start, 'unexpected EOF, expecting "', hint="close the quoted part of the name")
-        hint = r'in a quoted name only \" and \\ are escapes'
+        hint = r"in a quoted name only \" and \\ are escapes"
         raise error_at(text, start, "invalid escape sequence in a quoted name", hint=hint)
     name = literals.unquote_name(written[0])
     if not name:

@@ -38,7 +38,7 @@ from vivace.traceql.ast import (
     Static,
 )
 from vivace.traceql.cursor import Cursor, Grammar
-from vivace.traceql.field_grammar import OPERATORS, SUM_LEVEL, field_expression, field_list
+from vivace.traceql.field_grammar import OPERATORS, RIGHTWARD, SUM_LEVEL, field_expression, field_list
 from vivace.traceql.lexer import Token, error_at, line_and_column
 
 STRUCTURE_LEVEL, LOGIC_LEVEL = 3, 2
@@ -211,7 +211,7 @@ def _scalar_filter(cursor: Cursor, lhs: Scalar) -> ScalarFilter:
 
 
 def _scalar(cursor: Cursor, first: _Scalar | None = None, level: int = SUM_LEVEL) -> _Scalar:
-    grammar = Grammar(_SCALAR_OPERATORS, lambda: _scalar_operand(cursor), _join_scalars, frozenset())
+    grammar = Grammar(_SCALAR_OPERATORS, lambda: _scalar_operand(cursor), _join_scalars, rightward=RIGHTWARD)
     with cursor.nested():
         return grammar.parse(cursor, level, first)
 

@@ -53,24 +53,24 @@ def translate(pattern: str) -> str:
     out: list[str] = []
     position, repeated = 0, False
     while position < len(pattern):
-        rest = pattern[position]
+        char = pattern[position]
         if repeat := _REPEAT.match(pattern, position):
             if repeated:
                 raise ValueError(f"invalid nested repetition operator: {repeat[0]}")
             if any(int(bound[:5]) > _REPEAT_MAX for bound in repeat.groups() if bound):
                 raise ValueError(f"invalid repeat count: {repeat[0][:20]}, at most {_REPEAT_MAX}")
             piece, end = repeat[0], repeat.end()
-        elif rest == "\\":
+        elif char == "\\":
             piece, end = _escape(pattern, position)
-        elif rest == "[":
+        elif char == "[":
             piece, end = _bracket(pattern, position)
-        elif rest == "(":
+        elif char == "(":
             group = _GROUP.match(pattern, position)
             if group is None or pattern.startswith("?", group.end()):
                 raise ValueError(f"invalid or unsupported group: {pattern[position : position + 4]}")
             piece, end = group[0], group.end()
         else:
-            piece, end = _literal(rest) if rest in "{}]" else rest, position + 1
+            piece, end = _literal(char) if char in "{}]" else char, position + 1
         repeated = repeat is not None
         out.append(piece)
         position = end
