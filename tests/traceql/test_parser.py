@@ -208,7 +208,8 @@ def test_no_query_exhausts_the_stack(name: str) -> None:
 
 
 def test_depth_is_bounded_just_there() -> None:
-    deepest = DEPTH_MAX - 4  # the query, its filter, the leaf, and the level that the filter's expression itself is
-    assert depth(parse("{" + "!" * deepest + ".a}")) <= DEPTH_MAX
-    with pytest.raises(TraceQLError, match="nested more than 100 levels deep"):
-        parse("{" + "!" * DEPTH_MAX + ".a}")
+    most = DEPTH_MAX - 3  # the query, its filter, and the attribute
+    assert depth(parse("{" + "!" * most + ".a}")) == DEPTH_MAX
+    for text in ("{" + "!" * (most + 1) + ".a}", "{" + "(" * DEPTH_MAX + ".a" + ")" * DEPTH_MAX + "}"):
+        with pytest.raises(TraceQLError, match="nested more than 100 levels deep"):
+            parse(text)

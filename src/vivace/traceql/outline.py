@@ -24,10 +24,9 @@ def _line(node: Node) -> str:
     if isinstance(node, Attribute | Intrinsic):
         return f"{name} {canonical(node)}"
     below = set(map(id, children(node)))
-    own = [f.name for f in fields(node) if f.compare]
-    values = {name: getattr(node, name) for name in own}
+    values = {f.name: getattr(node, f.name) for f in fields(node) if f.compare}
     shown = [
-        f"{key}={value.value if isinstance(value, Enum) else value}"
+        str(value.value) if isinstance(value, Enum) else f"{key}={value}"
         for key, value in values.items()
         if value not in (None, ()) and id(value) not in below and not _holds(value, below)
     ]
