@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: Settings) -> int:
     # numpy's BLAS would start a thread a core and spin; nothing here multiplies matrices. Read at import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # a query reads one block at a time; a thread a core of a large machine would only hold memory
+    os.environ.setdefault("POLARS_MAX_THREADS", str(min(4, os.cpu_count() or 1)))
     # Imported here: -version and -config.verify need none of the libraries behind the service.
     from vivace.process import run
 

@@ -37,6 +37,7 @@ from vivace.observers import CommitObserver, Gauges
 from vivace.query.lookup import TraceLookup
 from vivace.query.pool import QueryPool
 from vivace.status import Status
+from vivace.storage.block_reader import warm_up
 from vivace.storage.catalog import QUARANTINE, Catalog
 from vivace.storage.compaction import CompactionSettings
 from vivace.storage.disk import DiskBudget
@@ -275,6 +276,7 @@ class Service:
         # what is here now stays: the collector need not walk it again (5 % of the CPU of small requests, measured)
         gc.collect()
         gc.freeze()
+        trim_memory()
         self._state, self._reason = "Running", None
         log.info(
             "ready: vivace %s, API on port %d, gRPC on port %d, %s",
@@ -286,6 +288,7 @@ class Service:
 
     def _recover(self) -> None:
         """Read blocks and WAL. Ends with every acknowledged span in a block or in a head."""
+        warm_up()
         self._catalog.open()
         self._store.check_claims()
         self._disk.rescan()

@@ -38,6 +38,16 @@ TRACE_ROWS_MAX = 20_000
 """Up to here a range is read row by row through polars; beyond, whole row groups are cheaper."""
 
 
+def warm_up() -> None:
+    """Run a tiny query, so that polars is set up by one thread and not by the first queries.
+
+    It imports modules and starts its threads at first use; several threads doing that at once have been seen to wait for
+    each other for ever, once in some hundred starts (polars 2.1).
+    """
+    frame = pl.DataFrame({"row": [0, 1], "key": ["a", "b"]}).lazy().filter(pl.col("row").is_between(0, 1)).collect()
+    frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+
+
 class Block:
     """One block on disk. Immutable; safe to read from many threads.
 
