@@ -8,6 +8,7 @@ Bytes: docs/formats/block.md.  Queries over columns: scan.py.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def warm_up() -> None:
     each other for ever, once in some hundred starts (polars 2.1).
     """
     frame = pl.DataFrame({"row": [0, 1], "key": ["a", "b"]}).lazy().filter(pl.col("row").is_between(0, 1)).collect()
-    frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+    _table(frame)
 
 
 class Block:
@@ -101,7 +102,8 @@ class Block:
             raise CorruptionError(path, offset=0, expected=f"rows {first}..{first + count}", found=str(e)) from e
 
     def _rows(self, first: int, count: int) -> SpanBatch:
-        spans = self._read(layout.SPANS, self._columns[AttributeScope.SPAN], first, count)
+        found = self._fetch(first, count)
+        spans = found.spans
         dictionary = Dictionary()
         tables = self.tables()
         start = spans["start_time_unix_nano"].to_numpy().view(np.uint64)
@@ -126,26 +128,42 @@ class Block:
             resource=adopt_resources(spans["resource"].to_numpy(), tables, dictionary),
             scope=adopt_scopes(spans["scope"].to_numpy(), tables, dictionary),
             size=np.broadcast_to(np.uint32(0), count),
-            attributes=self._attributes(spans, AttributeScope.SPAN, first, dictionary),
-            events=self._events(first, count, dictionary),
-            links=self._links(first, count, dictionary),
+            attributes=self._attributes(spans, AttributeScope.SPAN, first, found.overflow, dictionary),
+            events=self._events(found.events, first, dictionary),
+            links=self._links(found.links, first, dictionary),
         )
 
-    def _read(self, file: str, columns: list[KeyStats], first: int, count: int) -> pa.Table:
-        path = self.directory / file
+    def _fetch(self, first: int, count: int) -> _Fetched:
+        """The rows of all files that belong to a range of spans, read side by side."""
+        scans: dict[str, pl.LazyFrame] = {}
         if count <= TRACE_ROWS_MAX:
-            frame = pl.scan_parquet(path, glob=False, cache=False).slice(first, count).collect()
-            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-        else:
-            table = self._row_groups(path, columns, first, count)
-        if len(table) != count:
-            raise ValueError(f"{len(table)} rows where {count} should be")
-        return table
+            scans["spans"] = self._scan(layout.SPANS).slice(first, count)
+        wanted = pl.col("span").is_between(first, first + count, closed="left")
+        if self.meta.event_count:
+            scans["events"] = self._scan(layout.EVENTS, ROW).filter(wanted)
+        if self.meta.link_count:
+            scans["links"] = self._scan(layout.LINKS, ROW).filter(wanted)
+        if self.meta.overflow.get(AttributeScope.SPAN.value):
+            scans["overflow"] = self._overflow_scan(AttributeScope.SPAN, first, count)
+        frames = dict(zip(scans, pl.collect_all(scans.values()), strict=True))
+        tables = {name: _table(frame) for name, frame in frames.items()}
+        if "spans" not in tables:
+            tables["spans"] = self._row_groups(first, count)
+        if len(tables["spans"]) != count:
+            raise ValueError(f"{len(tables['spans'])} rows where {count} should be")
+        return _Fetched(tables["spans"], tables.get("events"), tables.get("links"), tables.get("overflow"))
 
-    def _row_groups(self, path: Path, columns: list[KeyStats], first: int, count: int) -> pa.Table:
-        strings = [k.column for k in columns if k.key.type is ValueType.STRING]
+    def _scan(self, file: str, row_index_name: str | None = None) -> pl.LazyFrame:
+        return pl.scan_parquet(self.directory / file, glob=False, cache=False, row_index_name=row_index_name)
+
+    def _overflow_scan(self, scope: AttributeScope, first: int, count: int) -> pl.LazyFrame:
+        wanted = (pl.col("scope") == scope.value) & pl.col("row").is_between(first, first + count, closed="left")
+        return self._scan(layout.ATTRIBUTES).filter(wanted).drop("scope")
+
+    def _row_groups(self, first: int, count: int) -> pa.Table:
+        strings = [k.column for k in self._columns[AttributeScope.SPAN] if k.key.type is ValueType.STRING]
         fixed = ["name", "status_message", "trace_state"]
-        with pq.ParquetFile(path, read_dictionary=[*strings, *fixed]) as file:
+        with pq.ParquetFile(self.directory / layout.SPANS, read_dictionary=[*strings, *fixed]) as file:
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             ends = np.cumsum(sizes)
             a = int(np.searchsorted(ends, first, side="right"))
@@ -154,10 +172,9 @@ class Block:
         base = int(ends[a]) - sizes[a]
         return table.slice(first - base, count).unify_dictionaries().combine_chunks()
 
-    def _events(self, first: int, count: int, dictionary: Dictionary) -> Events:
-        if not self.meta.event_count:
+    def _events(self, table: pa.Table | None, first: int, dictionary: Dictionary) -> Events:
+        if table is None:
             return Events.empty()
-        table = self._children(layout.EVENTS, first, count)
         return Events(
             span=(table["span"].to_numpy() - first).astype(np.uint32),
             time_unix_nano=table["time_unix_nano"].to_numpy().view(np.uint64),
@@ -166,10 +183,9 @@ class Block:
             attributes=self._child_attributes(table, AttributeScope.EVENT, dictionary),
         )
 
-    def _links(self, first: int, count: int, dictionary: Dictionary) -> Links:
-        if not self.meta.link_count:
+    def _links(self, table: pa.Table | None, first: int, dictionary: Dictionary) -> Links:
+        if table is None:
             return Links.empty()
-        table = self._children(layout.LINKS, first, count)
         return Links(
             span=(table["span"].to_numpy() - first).astype(np.uint32),
             trace_id=_codes(table["trace_id"], dictionary.blobs),
@@ -180,22 +196,20 @@ class Block:
             attributes=self._child_attributes(table, AttributeScope.LINK, dictionary),
         )
 
-    def _children(self, file: str, first: int, count: int) -> pa.Table:
-        wanted = pl.col("span").is_between(first, first + count, closed="left")
-        scan = pl.scan_parquet(self.directory / file, glob=False, cache=False, row_index_name=ROW)
-        return scan.filter(wanted).collect().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-
     def _child_attributes(self, table: pa.Table, scope: AttributeScope, dictionary: Dictionary) -> Attributes:
         if not len(table):
             return Attributes.empty()
         # children of a range of spans are a range of rows themselves
-        return self._attributes(table, scope, int(table[ROW][0].as_py()), dictionary)
+        first = int(table[ROW][0].as_py())
+        return self._attributes(table, scope, first, self._overflow(scope, first, len(table)), dictionary)
 
-    def _attributes(self, table: pa.Table, scope: AttributeScope, first: int, dictionary: Dictionary) -> Attributes:
+    def _attributes(
+        self, table: pa.Table, scope: AttributeScope, first: int, overflow: pa.Table | None, dictionary: Dictionary
+    ) -> Attributes:
         """Pairs of the rows [first, first + len(table)) of a scope's table, from its columns and from the overflow."""
         parts = [_lane_pairs(table[k.column], k, dictionary) for k in self._columns[scope]]
-        if self.meta.overflow.get(scope.value) and len(table):
-            parts.append(self._overflow(scope, first, len(table), dictionary))
+        if overflow is not None:
+            parts.append(_overflow_pairs(overflow, first, dictionary))
         if not parts:
             return Attributes.empty()
         row = np.concatenate([p.row for p in parts])
@@ -207,11 +221,11 @@ class Block:
             np.concatenate([p.value for p in parts])[order],
         )
 
-    def _overflow(self, scope: AttributeScope, first: int, count: int, dictionary: Dictionary) -> Attributes:
-        wanted = (pl.col("scope") == scope.value) & pl.col("row").is_between(first, first + count, closed="left")
-        scan = pl.scan_parquet(self.directory / layout.ATTRIBUTES, glob=False, cache=False).filter(wanted)
-        table = scan.drop("scope").collect().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
-        return _overflow_pairs(table, first, dictionary)
+    def _overflow(self, scope: AttributeScope, first: int, count: int) -> pa.Table | None:
+        """Pairs without a column of some rows of a scope's table."""
+        if not self.meta.overflow.get(scope.value) or not count:
+            return None
+        return _table(self._overflow_scan(scope, first, count).collect())
 
     def tables(self) -> Dictionary:
         """Resources and scopes of the block, numbered as its rows number them. Read once, kept while the block is."""
@@ -224,15 +238,31 @@ class Block:
         resources = pq.read_table(self.directory / layout.RESOURCES, use_threads=False).combine_chunks()
         scopes = pq.read_table(self.directory / layout.SCOPES, use_threads=False).combine_chunks()
         url = _codes(resources["schema_url"], tables.strings)
-        pairs = self._attributes(resources, AttributeScope.RESOURCE, 0, tables)
+        loose = self._overflow(AttributeScope.RESOURCE, 0, len(url))
+        pairs = self._attributes(resources, AttributeScope.RESOURCE, 0, loose, tables)
         dropped = resources["dropped_attributes_count"].to_numpy()
         # row 0 is the empty one of every dictionary, and of every block
         tables.add_resources(Resources(url[1:], dropped[1:], pairs.slice(1, len(url))))
         name, version, schema = (_codes(scopes[c], tables.strings) for c in ("name", "version", "schema_url"))
-        pairs = self._attributes(scopes, AttributeScope.INSTRUMENTATION, 0, tables)
+        loose = self._overflow(AttributeScope.INSTRUMENTATION, 0, len(name))
+        pairs = self._attributes(scopes, AttributeScope.INSTRUMENTATION, 0, loose, tables)
         dropped = scopes["dropped_attributes_count"].to_numpy()
         tables.add_scopes(Scopes(name[1:], version[1:], schema[1:], dropped[1:], pairs.slice(1, len(name))))
         return tables
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """Rows of a range of spans; None for a file that the block does not have."""
+
+    spans: pa.Table
+    events: pa.Table | None
+    links: pa.Table | None
+    overflow: pa.Table | None
+
+
+def _table(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
 
 
 def _lane_pairs(column: pa.ChunkedArray, stats: KeyStats, dictionary: Dictionary) -> Attributes:
