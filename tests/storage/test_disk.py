@@ -291,3 +291,13 @@ def test_figures_are_what_the_methods_say(tmp_path: Path) -> None:
     assert (figures.total_bytes, figures.free_bytes) == (100 * GB, 50 * GB)
     assert (figures.cap_bytes, figures.floor_bytes) == (50 * GB, 10 * GB)
     assert (figures.used_bytes, figures.time_to_full_seconds) == (5 * GB, None)
+
+
+def test_reserved_bytes_count_until_they_are_written(tmp_path: Path) -> None:
+    budget = DiskBudget(tmp_path, {}, cap=1000, floor=0)
+    with budget.reserved(900):
+        assert budget.used_bytes() == 0
+        budget.check_room(100)
+        with pytest.raises(DiskFullError):
+            budget.check_room(101)
+    budget.check_room(1000)

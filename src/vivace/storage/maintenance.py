@@ -208,16 +208,19 @@ class Upkeep:
         started = self._clock()
         try:
             store.disk.check_room(size)
-            for block in chosen:
-                self._verify(block)
-            merged = compact(
-                chosen,
-                directory=store.catalog.directory / tenant,
-                block_id=self._new_id(),
-                memory_bytes=settings.memory_bytes,
-                now_unix_nano=self._now_unix_nano(),
-                check=self._check_stop,
-            )
+            with store.disk.reserved(size):
+                with self._deleting:
+                    self._retain()  # near the cap the oldest blocks make room for the output before it is there
+                for block in chosen:
+                    self._verify(block)
+                merged = compact(
+                    chosen,
+                    directory=store.catalog.directory / tenant,
+                    block_id=self._new_id(),
+                    memory_bytes=settings.memory_bytes,
+                    now_unix_nano=self._now_unix_nano(),
+                    check=self._check_stop,
+                )
         except DamagedInput as e:
             store.catalog.suspect(e.block, e.error)
             self._observers.compaction_failed()
