@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vivace.model.attributes import Attributes
 from vivace.model.dictionary import Dictionary
 from vivace.model.schema import ValueType
-from vivace.storage.lanes import counts, lane_array, loose_pairs, split
+from vivace.storage.lanes import Lanes, lane_array, loose_pairs, split
 
 Pair = tuple[int, int, int, int]
 
@@ -19,6 +19,11 @@ PAIRS = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 3), st.sampled_from([0, 1, 3, 7]), st.integers(0, 2**64 - 1)),
     max_size=30,
 )
+
+
+def counts(lanes: Lanes) -> list[tuple[int, ValueType, int]]:
+    """(key code, type, rows) of each lane."""
+    return [(key, kind, len(lane.row)) for (key, kind), lane in lanes.lanes.items()]
 
 
 def attributes(pairs: list[Pair]) -> Attributes:

@@ -58,6 +58,20 @@ def concat_attributes(parts: Sequence[Attributes], counts: Sequence[int]) -> Att
     )
 
 
+def merge_attributes(parts: Sequence[Attributes]) -> Attributes:
+    """Pairs of tables that number the same rows, as one table sorted by row; within a row in the order of the parts."""
+    if not parts:
+        return Attributes.empty()
+    row = np.concatenate([p.row for p in parts])
+    order = np.argsort(row, kind="stable")
+    return Attributes(
+        row[order],
+        np.concatenate([p.key for p in parts])[order],
+        np.concatenate([p.type for p in parts])[order],
+        np.concatenate([p.value for p in parts])[order],
+    )
+
+
 def bases(counts: Iterable[int]) -> list[int]:
     """Where each part starts when parts of these sizes are laid end to end."""
     starts, total = [], 0

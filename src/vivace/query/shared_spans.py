@@ -12,8 +12,7 @@ import numpy as np
 
 from vivace.model.arrange import Arranged
 from vivace.model.batch import SpanBatch
-
-SERVER, CLIENT = 2, 3
+from vivace.model.trees import CLIENT, SERVER
 
 
 def separate(trace: Arranged) -> SpanBatch:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vivace.errors import CorruptionError
 from vivace.model.adopt import adopt_resources, adopt_scopes
-from vivace.model.attributes import U32, U64, Attributes
+from vivace.model.attributes import U32, U64, Attributes, merge_attributes
 from vivace.model.batch import Events, Links, SpanBatch
 from vivace.model.dictionary import Dictionary, Resources, Scopes
 from vivace.model.pool import Pool
@@ -210,16 +210,7 @@ class Block:
         parts = [_lane_pairs(table[k.column], k, dictionary) for k in self._columns[scope]]
         if overflow is not None:
             parts.append(_overflow_pairs(overflow, first, dictionary))
-        if not parts:
-            return Attributes.empty()
-        row = np.concatenate([p.row for p in parts])
-        order = np.argsort(row, kind="stable")
-        return Attributes(
-            row[order],
-            np.concatenate([p.key for p in parts])[order],
-            np.concatenate([p.type for p in parts])[order],
-            np.concatenate([p.value for p in parts])[order],
-        )
+        return merge_attributes(parts)
 
     def _overflow(self, scope: AttributeScope, first: int, count: int) -> pa.Table | None:
         """Pairs without a column of some rows of a scope's table."""

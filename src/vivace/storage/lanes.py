@@ -6,14 +6,14 @@ A row that carries a key twice keeps its first value in the lane; the others sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vivace.model.attributes import U32, U64, Attributes
+from vivace.model.attributes import U32, U64, Attributes, merge_attributes
 from vivace.model.dictionary import Dictionary
 from vivace.model.pool import Pool
 from vivace.model.schema import ValueType
@@ -145,15 +145,7 @@ def loose_pairs(lanes: Iterable[tuple[int, ValueType, Lane]], extra: Attributes)
 
     Later values of a key come last, so that its first value stays the first however often a block is rewritten.
     """
-    parts = [*(_pairs(key, kind, lane) for key, kind, lane in lanes), extra]
-    row = np.concatenate([p.row for p in parts])
-    order = np.argsort(row, kind="stable")
-    return Attributes(
-        row[order],
-        np.concatenate([p.key for p in parts])[order],
-        np.concatenate([p.type for p in parts])[order],
-        np.concatenate([p.value for p in parts])[order],
-    )
+    return merge_attributes([*(_pairs(key, kind, lane) for key, kind, lane in lanes), extra])
 
 
 def _pairs(key: int, kind: ValueType, lane: Lane) -> Attributes:
@@ -170,9 +162,3 @@ def _blobs(pool: Pool, value: U64, valid: NDArray[np.bool_]) -> pa.Array:
     np.cumsum(lengths, out=ends[1:])
     mask = pa.array(valid).buffers()[1]
     return pa.Array.from_buffers(pa.binary(), len(value), [mask, pa.py_buffer(ends), pa.py_buffer(data)])
-
-
-def counts(lanes: Lanes) -> Iterator[tuple[int, ValueType, int]]:
-    """(key code, type, rows) of each lane."""
-    for (key, kind), lane in lanes.lanes.items():
-        yield key, kind, len(lane.row)
