@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ class House:
         self.segment_bytes_max = 64 << 20
         self.quarantined = 0
         self.duplicates = 0
-        self._ids = 0
+        self._ids = count(1)  # next() of it is one step: two threads never get the same number
         self.open()
 
     def open(self, after_group: Callable[[], None] = lambda: None) -> None:
@@ -277,10 +278,11 @@ class House:
         self.duplicates += spans
 
     def new_id(self) -> str:
-        """Ascending, and not that of a block that is there."""
-        self._ids += 1
-        taken = list((self.directory / "blocks").glob(f"*/{self._ids:04}"))
-        return self.new_id() if taken else f"{self._ids:04}"
+        """Ascending, and not that of a block that is there. Cutter and keeper ask for ids at the same time."""
+        for number in self._ids:
+            if not list((self.directory / "blocks").glob(f"*/{number:04}*")):
+                return f"{number:04}"
+        raise AssertionError("count() has no end")
 
     def send(self, *requests: otlp_pb2.ExportTraceServiceRequest, tenant: str = TENANT) -> None:
         """Acknowledge requests: log and publish them as one group, on the writer thread."""
