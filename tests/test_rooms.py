@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "traceql": {"model"},
     "generator": {"model"},
     "query": {"traceql", "storage", "model"},
-    "api": {"query", "model"},
+    "api": {"query", "traceql", "model"},
     "ui": set(),
 }
 

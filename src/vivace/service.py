@@ -19,7 +19,7 @@ from datetime import timedelta
 
 from vivace import __version__
 from vivace.api.app import build_app
-from vivace.api.deps import ApiDeps
+from vivace.api.deps import ApiDeps, QueryEngines, QueryLimits
 from vivace.api.grpc_server import GrpcServer
 from vivace.api.server import HttpServer, HttpTimeouts
 from vivace.config.live import LiveLimits
@@ -34,6 +34,7 @@ from vivace.ingest.otlp_http import HttpReceiver
 from vivace.ingest.replay import replay
 from vivace.memory import trim_memory
 from vivace.observers import CommitObserver, Gauges
+from vivace.query.engines import EngineLimits, Engines
 from vivace.query.lookup import TraceLookup
 from vivace.query.pool import QueryPool
 from vivace.status import Status
@@ -47,7 +48,15 @@ from vivace.storage.retention import Retention
 from vivace.storage.store import CutSettings, Observers, Store, claimed_until
 from vivace.storage.wal import Wal
 from vivace.telemetry import Telemetry
-from vivace.wiring import disk_limit, grpc_limits, grpc_receiver, http_receiver, listen_tls, seconds_or_never
+from vivace.wiring import (
+    disk_limit,
+    grpc_limits,
+    grpc_receiver,
+    http_receiver,
+    listen_tls,
+    query_limits,
+    seconds_or_never,
+)
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +96,25 @@ class Service:
             sequence_min=claimed_until(trace.local.path),
             on_fsync=self._telemetry.wal_fsync_seconds.observe,
         )
-        self._catalog = Catalog(trace.local.path, on_quarantine=self._telemetry.blocks_quarantined.inc)
+        self._catalog = Catalog(
+            trace.local.path,
+            on_quarantine=self._telemetry.blocks_quarantined.inc,
+            on_gone=lambda block_id: self._engines.forget(block_id),
+        )
         self._store = self._build_store()
         self._upkeep = self._build_upkeep()
         self._commit = self._build_commit()
-        self._queries = QueryPool(settings.query_frontend.max_outstanding_per_tenant)
+        querier = settings.querier
+        self._queries = QueryPool(settings.query_frontend.max_outstanding_per_tenant, querier.max_concurrent_queries)
+        self._engines = Engines(
+            self._store,
+            self._queries,
+            EngineLimits(
+                querier.search.query_timeout.total_seconds(),
+                lambda tenant: self._limits.of(tenant).read.max_bytes_per_tag_values_query,
+                lambda tenant: self._limits.of(tenant).read.max_blocks_per_tag_values_query,
+            ),
+        )
         self._receivers = self._build_receivers()
         self._http = self._build_http()
         server = settings.server
@@ -219,7 +242,13 @@ class Service:
         server = self.settings.server
         frontend = self.settings.query_frontend
         deps = ApiDeps(
-            lookup=TraceLookup(self._store, self._queries, self._max_bytes_per_trace),
+            lookup=TraceLookup(
+                self._store,
+                self._queries,
+                self._max_bytes_per_trace,
+                seconds_max=self.settings.querier.trace_by_id.query_timeout.total_seconds() or None,
+            ),
+            queries=QueryEngines(self._engines, self._engines, self._engines, self._query_limits),
             telemetry=self._telemetry,
             status=self._status(),
             readiness=lambda: self._reason,
@@ -254,6 +283,9 @@ class Service:
             state=lambda: self._state,
             parts=("store", "group commit", "upkeep", *receivers, "http api", "grpc api"),
         )
+
+    def _query_limits(self, tenant: str) -> QueryLimits:
+        return query_limits(self.settings, self._limits.of(tenant).read)
 
     def _max_bytes_per_trace(self, tenant: str) -> int:
         return self._limits.of(tenant).global_.max_bytes_per_trace

@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 
+from vivace.api.deps import QueryLimits
 from vivace.api.grpc_server import GrpcLimits
+from vivace.config.overrides import ReadLimits
 from vivace.config.receivers import OtlpGrpc, OtlpHttp, ReceiverTls
 from vivace.config.server import ListenTls, Server
+from vivace.config.settings import Settings
 from vivace.config.units import BytesOrPercent
 from vivace.ingest.accept import Committer
 from vivace.ingest.otlp_grpc import GrpcOptions, GrpcReceiver, Keepalive
@@ -105,6 +108,25 @@ def grpc_limits(server: Server) -> GrpcLimits:
         keepalive_timeout=server.grpc_server_keepalive_timeout,
         ping_interval_min=server.grpc_server_min_time_between_pings,
         pings_without_calls=server.grpc_server_ping_without_stream_allowed,
+    )
+
+
+def query_limits(settings: Settings, read: ReadLimits) -> QueryLimits:
+    """What the queries of a tenant with these limits may ask for."""
+    frontend = settings.query_frontend
+    return QueryLimits(
+        result_limit_default=frontend.search.default_result_limit,
+        result_limit_max=frontend.search.max_result_limit,
+        spans_default=frontend.search.default_spans_per_span_set,
+        spans_max=frontend.search.max_spans_per_span_set,
+        search_duration_max=read.max_search_duration or frontend.search.max_duration,
+        metrics_duration_max=read.max_metrics_duration or frontend.metrics.max_duration,
+        intervals_max=frontend.metrics.max_intervals,
+        exemplars_max=frontend.metrics.max_exemplars,
+        series_max=frontend.metrics.max_response_series,
+        expression_bytes_max=frontend.max_query_expression_size_bytes,
+        end_cutoff=frontend.query_end_cutoff,
+        left_pad_trace_ids=read.left_pad_trace_ids,
     )
 
 

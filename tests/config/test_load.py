@@ -86,7 +86,6 @@ def test_a_file_of_tempo_3_loads() -> None:
         "query_frontend.mcp_server.enabled",
         "overrides.defaults.metrics_generator.span_name_sanitization",
         "stream_over_http_enabled",
-        "query_frontend",
         "overrides.defaults.metrics_generator",
     }
 

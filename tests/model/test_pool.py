@@ -66,6 +66,16 @@ def test_code_zero_is_the_empty_string(make: type[PlainPool]) -> None:
 
 
 @POOLS
+def test_looking_for_a_code_adds_nothing(make: type[PlainPool]) -> None:
+    pool = make()
+    values = [b"%d" % i for i in range(1, 1000)]
+    codes = [pool.add(v) for v in values]
+    assert [pool.code_of(v) for v in values] == codes
+    assert [pool.code_of(v) for v in (b"", b"0", b"1000", b"1\0", b"x" * 100_000)] == [0, None, None, None, None]
+    assert len(pool) == 1000
+
+
+@POOLS
 def test_large_and_similar_values(make: type[PlainPool]) -> None:
     pool = make()
     values = [bytes(n) for n in (1, 7, 8, 9, 15, 16, 100_000)] + [b"x" * 100_000, b"x" * 99_999 + b"y"]

@@ -20,9 +20,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vivace.api.deps import ApiDeps
 from vivace.api.errors import error_response, not_found_page
+from vivace.api.metrics import MetricsRoutes
 from vivace.api.operations import OperationRoutes
 from vivace.api.routing import Match, Route, clean_path, find_route, redirect_to
+from vivace.api.search import SearchRoutes
 from vivace.api.status import StatusRoutes
+from vivace.api.tags import TagRoutes
 from vivace.api.traces import TraceRoutes
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"))
@@ -33,6 +36,10 @@ def build_app(deps: ApiDeps) -> ASGIApp:
     """The application; it has no lifespan and keeps no state between requests."""
     routes: list[Route] = []
     routes += TraceRoutes(deps).routes()
+    if deps.queries is not None:
+        routes += SearchRoutes(deps, deps.queries).routes()
+        routes += TagRoutes(deps, deps.queries).routes()
+        routes += MetricsRoutes(deps, deps.queries).routes()
     routes += OperationRoutes(deps).routes()
     routes += StatusRoutes(deps, lambda: routes).routes()
     return _Application(deps, routes)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
 from starlette.requests import Request
 
 from vivace.api.tenancy import single_tenant
+from vivace.query.answers import (
+    MetricsAnswer,
+    MetricsRequest,
+    SearchAnswer,
+    SearchRequest,
+    SummaryRow,
+    TagsAnswer,
+    TagsRequest,
+    TagValuesAnswer,
+    TagValuesRequest,
+)
 from vivace.query.lookup import FoundTrace
 from vivace.telemetry import Telemetry
+from vivace.traceql import CheckedQuery
+from vivace.traceql.ast import Field
 
 
 class LookupMode(StrEnum):
@@ -36,6 +51,96 @@ class TraceLookup(Protocol):
         mode is one of LookupMode. Stops at the tenant's max_bytes_per_trace and says so in `partial`.
         """
         ...
+
+
+class SearchEngine(Protocol):
+    """Finds traces."""
+
+    async def search(
+        self, tenant: str, request: SearchRequest, on_progress: Callable[[SearchAnswer], None] | None = None
+    ) -> SearchAnswer:
+        """Up to `request.limit` traces, newest first. Cancelling the caller stops the search.
+
+        on_progress gets what was found so far, each answer taking the place of the one before; perhaps on another thread.
+        """
+        ...
+
+
+class TagEngine(Protocol):
+    """Lists the names and values of attributes. Cancelling the caller stops the work."""
+
+    async def tags(self, tenant: str, request: TagsRequest) -> TagsAnswer: ...
+
+    async def values(self, tenant: str, request: TagValuesRequest) -> TagValuesAnswer:
+        """Values with their types; `tag` is a TraceQL identifier. Raises RequestError when it is none."""
+        ...
+
+    async def values_v1(self, tenant: str, request: TagValuesRequest) -> tuple[str, ...]:
+        """Values as text, sorted; `tag` is the name of an attribute without its scope."""
+        ...
+
+
+class MetricsEngine(Protocol):
+    """Makes series of spans. Cancelling the caller stops the work."""
+
+    async def series(
+        self, tenant: str, request: MetricsRequest, on_progress: Callable[[MetricsAnswer], None] | None = None
+    ) -> MetricsAnswer:
+        """The series of a range, or with one value each of an instant query; on_progress as in SearchEngine."""
+        ...
+
+    async def summary(
+        self,
+        tenant: str,
+        query: CheckedQuery,
+        group_by: tuple[Field, ...],
+        start_seconds: int | None,
+        end_seconds: int | None,
+        limit: int,
+    ) -> tuple[SummaryRow, ...]:
+        """Counts and durations of the spans that `query` matches, by group, at most `limit` groups; None bounds are open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What one tenant's queries may ask for, and what they get when they do not say; defaults are Tempo's. 0 is no limit.
+
+    result_limit_default, .._max   traces of a search
+    spans_default, .._max          spans shown of a spanset
+    search_duration_max            time range of searches, tag names and values; without a start they go back this far
+    metrics_duration_max           time range of metrics queries
+    intervals_max                  steps in the range of a metrics query
+    exemplars_max                  of a metrics answer; 0 gives none
+    series_max                     of a metrics answer, which says so when it leaves some out
+    expression_bytes_max           TraceQL text
+    end_cutoff                     queries end this long before now
+    left_pad_trace_ids             search gives trace ids with all 32 digits
+    """
+
+    result_limit_default: int = 20
+    result_limit_max: int = 0
+    spans_default: int = 3
+    spans_max: int = 100
+    search_duration_max: timedelta = timedelta(hours=168)
+    metrics_duration_max: timedelta = timedelta(hours=3)
+    intervals_max: int = 10_000
+    exemplars_max: int = 100
+    series_max: int = 0
+    expression_bytes_max: int = 131_072
+    end_cutoff: timedelta = timedelta(0)
+    left_pad_trace_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryEngines:
+    """Who answers searches, tags and metrics, and within which limits of a tenant. `now` is unix nanoseconds."""
+
+    search: SearchEngine
+    tags: TagEngine
+    metrics: MetricsEngine
+    limits: Callable[[str], QueryLimits]
+    now: Callable[[], int] = time.time_ns
 
 
 class ConfigMode(StrEnum):
@@ -90,6 +195,7 @@ def new_error_id() -> str:
 class ApiDeps:
     """Everything that the routes use.
 
+    queries              None: there are no routes of search, tags and metrics
     readiness            None when ready, else why not (the text of the 503)
     flush                cut and write one tenant's recent spans, or everybody's for None; NotFoundError for an unknown tenant
     shutdown             flush and stop taking spans; returns when that is done
@@ -107,6 +213,7 @@ class ApiDeps:
     shutdown: Callable[[], Awaitable[None]]
     max_bytes_per_trace: Callable[[str], int]
     tenant_of: Callable[[Request], str] = single_tenant
+    queries: QueryEngines | None = None
     http_api_prefix: str = ""
     api_timeout_seconds: float = 0
     error_id: Callable[[], str] = new_error_id

@@ -31,19 +31,10 @@ class Pending:
 
 
 PENDING = (
-    Pending(("query_frontend", "search"), "there is no search"),
-    Pending(("query_frontend", "metrics"), "there are no TraceQL metrics"),
-    Pending(("query_frontend",), "there is no search", ("max_query_expression_size_bytes", "query_end_cutoff")),
     Pending(("query_frontend",), "there is one tenant", ("multi_tenant_queries_enabled",)),
-    Pending(("querier", "search"), "there is no search"),
-    Pending(
-        ("querier",),
-        "look-ups run four at a time, for query_frontend.api_timeout",
-        ("max_concurrent_queries", "trace_by_id"),
-    ),
     Pending(("metrics_generator",), "no series are made of spans"),
     Pending((*LIMITS_PATH, "metrics_generator"), "no series are made of spans"),
-    Pending((*LIMITS_PATH, "read"), "there is no search"),
+    Pending((*LIMITS_PATH, "read"), "no hint is unsafe here", ("unsafe_query_hints",)),
 )
 
 

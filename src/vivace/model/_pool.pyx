@@ -166,6 +166,13 @@ cdef class Pool:
             raise MemoryError("string pool")
         return code
 
+    def code_of(self, bytes value not None):
+        """The code of `value`, or None when it is not here; nothing is added."""
+        cdef int64_t code = -1
+        with self.lock:
+            code = self.find(<const uint8_t*><const char*>value, len(value))
+        return None if code < 0 else code
+
     def get(self, uint32_t code):
         """The bytes of one code; IndexError when there is none."""
         with self.lock:

@@ -69,14 +69,14 @@ cdef int number_one(
                 at = (at + 1) & mask
             if slots[at] >= 0 and slots[at] != i:
                 up[i] = slots[at]
-    for i in range(n):  # a server span hangs under the client that shares its id, whatever its own parent id says
+    for i in range(n):  # a server span hangs under the client that shares its id and its parent id
         if kind[first + i] != 3:
             continue
         at = slot_of(span_id[first + i], mask)
         while slots[at] >= 0 and span_id[first + slots[at]] != span_id[first + i]:
             at = (at + 1) & mask
         other = slots[at]
-        if kind[first + other] == 2:
+        if kind[first + other] == 2 and parent_id[first + other] == parent_id[first + i]:
             up[other] = <int32_t>i
     for i in range(n - 1, -1, -1):  # backwards, so that children stand in row order
         if up[i] >= 0:

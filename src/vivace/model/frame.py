@@ -10,6 +10,7 @@ Bodies: storage/row_group.py (a block), model/memory_frame.py (spans in memory).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -104,7 +105,9 @@ class Strings:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """int64, uint64 (ids), float64 or bool values, one a row; `valid` is None when every row has one."""
+    """int64, uint64 (ids), float64 or bool values, one a row, 0 where a row has none; `valid` is None exactly when every
+    row has one.
+    """
 
     values: NDArray[Any]
     valid: Mask | None = None
@@ -119,7 +122,9 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Compounds:
-    """Values that are no scalars, of the few rows that have one, ascending: raw bytes, or an encoded ArrayValue or KeyValueList."""
+    """Values that are no scalars, of the few rows that have one: raw bytes, or an encoded ArrayValue or KeyValueList.
+    Sorted by row, then by type: a row stands here once for each type that it has.
+    """
 
     rows: Rows
     types: tuple[ValueType, ...]
@@ -137,7 +142,8 @@ class Compounds:
 class Attribute:
     """All values of one key at one level, by type; None where no row has the type.
 
-    A row that carries the key twice with one type shows the first; a row with two types shows up in both.
+    A row that carries the key twice with one type shows the first; a row with two types shows up in both. A value that is
+    not set (ValueType.EMPTY) is no value.
     """
 
     strings: Strings | None = None
@@ -179,6 +185,10 @@ class Frame(Protocol):
 
     def attribute(self, scope: AttributeScope, key: str) -> Attribute | None:
         """Values of a key, None when no row of the frame can have it. Of a level without rows always None."""
+        ...
+
+    def keys(self, scope: AttributeScope) -> Iterable[str]:
+        """Every key that some row of the scope may have, each once; a superset is enough."""
         ...
 
     @property

@@ -43,6 +43,10 @@ class PlainPool:
             self._bytes += len(value)
         return code
 
+    def code_of(self, value: bytes) -> int | None:
+        """The code of `value`, or None when it is not here; nothing is added."""
+        return self._codes.get(value)
+
     def get(self, code: int) -> bytes:
         """The bytes of one code; IndexError when there is none."""
         if not 0 <= code < len(self._values):

@@ -3,8 +3,8 @@
 Rule 1  numbers count from 1 within a trace and run through all its trees; children stand in the order of their rows.
 Rule 2  `parent` is the parent's left number, ROOT (-1) for a span without a parent id, UNKNOWN_PARENT (0) for one whose
         parent was never received or that hangs in a ring: a trace without its root keeps its structure.
-Rule 3  where a client and a server span share one id (Zipkin), the server hangs under the client and the children
-        under the server. Of other spans with one id, the first answers to it.
+Rule 3  where a client and a server span share one id (Zipkin), the children hang under the server, and the server under the
+        client if they share their parent id too. Of other spans with one id, the first answers to it.
 """
 
 from __future__ import annotations
@@ -86,6 +86,6 @@ def _parents(rows: range, ids: list[int], parents: list[int], kinds: list[int]) 
     up = {r: owner[parents[r]] for r in rows if parents[r] and owner.get(parents[r], r) != r}
     for row in rows:
         server = owner[ids[row]]
-        if kinds[row] == CLIENT and kinds[server] == SERVER:
+        if kinds[row] == CLIENT and kinds[server] == SERVER and parents[row] == parents[server]:
             up[server] = row
     return up

@@ -7,11 +7,12 @@ Rule 3  time bounds say which blocks to read, never which spans to return; the h
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vivace.errors import CorruptionError
+from vivace.errors import CorruptionError, RequestError
 from vivace.model.adopt import join
 from vivace.model.arrange import arrange
 from vivace.model.batch import SpanBatch
@@ -44,16 +45,30 @@ class FoundTrace:
 class TraceLookup:
     """Finds traces by id; see api/deps.py for the contract."""
 
-    def __init__(self, store: Store, pool: QueryPool, max_bytes_per_trace: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        pool: QueryPool,
+        max_bytes_per_trace: Callable[[str], int],
+        *,
+        seconds_max: float | None = None,
+    ) -> None:
+        """seconds_max: how long a look-up may take, its wait for a thread included; None is for ever."""
         self._store = store
         self._pool = pool
         self._max_bytes_per_trace = max_bytes_per_trace
+        self._seconds_max = seconds_max
 
     async def trace(
         self, tenant: str, trace_id: bytes, start_seconds: int | None, end_seconds: int | None, mode: str
     ) -> FoundTrace | None:
-        """The trace with that 16-byte id, or None."""
-        return await self._pool.run(self.find, tenant, trace_id, start_seconds, end_seconds, mode)
+        """The trace with that 16-byte id, or None. Raises RequestError (504) when it takes too long."""
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                return await self._pool.run(self.find, tenant, trace_id, start_seconds, end_seconds, mode)
+        except TimeoutError as e:
+            reason = f"the trace was not found within {self._seconds_max:g} s (querier.trace_by_id.query_timeout)"
+            raise RequestError(reason, status=504) from e
 
     def find(
         self, tenant: str, trace_id: bytes, start_seconds: int | None, end_seconds: int | None, mode: str

@@ -2,7 +2,7 @@
 
 Small ranges (a trace) go through polars, which decodes only the rows asked for (7 ms of 62,500 rows, measured); whole
 row groups (compaction) through pyarrow, which keeps the dictionaries of string columns.
-Bytes: docs/formats/block.md.  Queries over columns: scan.py.
+Bytes: docs/formats/block.md.  Queries over columns: row_group.py.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from vivace.model.dictionary import Dictionary, Resources, Scopes
 from vivace.model.pool import Pool
 from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage import layout
+from vivace.storage.column_cache import ColumnCache
 from vivace.storage.id_index import IdIndex
 from vivace.storage.layout import BlockMeta, KeyStats
+from vivace.storage.row_group import RowGroup, row_groups
 from vivace.storage.verify import verify
 
 ROW = "row_number"
@@ -70,6 +72,7 @@ class Block:
         self.meta = meta
         self.ids = IdIndex(directory / layout.INDEX)
         self._tables: Dictionary | None = None
+        self._keys: dict[tuple[AttributeScope, str], tuple[KeyStats, ...]] | None = None
         self._columns = {scope: [k for k in meta.keys if k.key.scope is scope and k.column] for scope in AttributeScope}
 
     def check(self) -> None:
@@ -83,6 +86,27 @@ class Block:
             if not self._checked:
                 verify(self.directory, self.meta)
                 self._checked = True
+
+    def row_groups(self, cache: ColumnCache) -> list[RowGroup]:
+        """The row groups as frames, in order; what they read is kept in `cache`.
+
+        Raises  CorruptionError when the block is damaged.
+        """
+        return row_groups(self, cache)
+
+    def keys(self, scope: AttributeScope, name: str) -> tuple[KeyStats, ...]:
+        """What meta.json says of a key, one entry a type; () when the block does not have it."""
+        if self._keys is None:
+            keys: dict[tuple[AttributeScope, str], tuple[KeyStats, ...]] = {}
+            for stats in self.meta.keys:
+                place = (stats.key.scope, stats.key.name)
+                keys[place] = (*keys.get(place, ()), stats)
+            self._keys = keys
+        return self._keys.get((scope, name), ())
+
+    def names(self, scope: AttributeScope) -> list[str]:
+        """All keys of a scope, each once."""
+        return list({k.key.name: None for k in self.meta.keys if k.key.scope is scope})
 
     def trace(self, high: int, low: int) -> SpanBatch | None:
         """All spans of a trace in block order, or None."""

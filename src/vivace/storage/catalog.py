@@ -35,10 +35,17 @@ class Catalog:
     """Blocks of all tenants below one directory. Thread-safe."""
 
     def __init__(
-        self, directory: Path, *, on_quarantine: Callable[[], None], log: logging.Logger | None = None
+        self,
+        directory: Path,
+        *,
+        on_quarantine: Callable[[], None],
+        on_gone: Callable[[str], None] = lambda block_id: None,
+        log: logging.Logger | None = None,
     ) -> None:
+        """on_gone: called with the id of a block that nobody will read again."""
         self.directory = directory
         self._on_quarantine = on_quarantine
+        self._on_gone = on_gone
         self._log = log or logging.getLogger(__name__)
         self._lock = threading.Lock()
         self._blocks: dict[str, dict[str, Block]] = {}
@@ -200,7 +207,8 @@ class Catalog:
         with self._lock:
             free = [i for i in self._doomed if i not in self._pins]
             paths = [self._doomed.pop(i).directory for i in free]
-        for path in paths:
+        for block_id, path in zip(free, paths, strict=True):
+            self._on_gone(block_id)
             self._delete(path)
 
     def _delete(self, path: Path) -> None:

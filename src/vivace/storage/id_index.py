@@ -50,18 +50,19 @@ class IdIndex:
             found = f"{magic!r}, {count} traces in {size} bytes"
             raise CorruptionError(path, offset=0, expected=f"{MAGIC!r} and 24 bytes a trace", found=found)
         self.count = count
+        """Traces; `high` and `low` are the words of their ids, ascending, mapped."""
         data = np.memmap(path, np.uint8, "r", HEADER.size) if count else np.empty(0, np.uint8)
         self._data = data
-        self._high = data[: 8 * count].view("<u8")
-        self._low = data[8 * count : 16 * count].view("<u8")
+        self.high = data[: 8 * count].view("<u8")
+        self.low = data[8 * count : 16 * count].view("<u8")
         self._first_row = data[16 * count : 20 * count].view("<u4")
         self._row_count = data[20 * count :].view("<u4")
 
     def find(self, high: int, low: int) -> tuple[int, int] | None:
         """(first row, row count) of a trace, or None."""
-        first, end = (int(np.searchsorted(self._high, np.uint64(high), side)) for side in ("left", "right"))
-        at = first + int(np.searchsorted(self._low[first:end], np.uint64(low)))
-        if at < end and int(self._low[at]) == low:
+        first, end = (int(np.searchsorted(self.high, np.uint64(high), side)) for side in ("left", "right"))
+        at = first + int(np.searchsorted(self.low[first:end], np.uint64(low)))
+        if at < end and int(self.low[at]) == low:
             return int(self._first_row[at]), int(self._row_count[at])
         return None
 
@@ -70,14 +71,19 @@ class IdIndex:
 
         Ids of 64 bits share the high word 0, all of them: so each one's range of equal high words is bisected too.
         """
-        at, end = (np.searchsorted(self._high, high, side) for side in ("left", "right"))
+        at, end = (np.searchsorted(self.high, high, side) for side in ("left", "right"))
         last = end.copy()
         while len(wide := np.flatnonzero(at < last)):
             middle = (at[wide] + last[wide]) // 2
-            less = self._low[middle] < low[wide]
+            less = self.low[middle] < low[wide]
             at[wide[less]] = middle[less] + 1
             last[wide[~less]] = middle[~less]
         found = np.zeros(len(high), bool)
         inside = np.flatnonzero(at < end)
-        found[inside] = self._low[at[inside]] == low[inside]
+        found[inside] = self.low[at[inside]] == low[inside]
         return found
+
+    def contained_in(self, other: IdIndex) -> tuple[U64, U64]:
+        """The ids (high, low) that are in both."""
+        found = other.contains(self.high, self.low)
+        return self.high[found], self.low[found]

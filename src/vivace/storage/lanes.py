@@ -14,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vivace.model.attributes import U32, U64, Attributes, merge_attributes
+from vivace.model.columns import distinct
+from vivace.model.columns import pool_array as pool_array  # the writers take it from here
 from vivace.model.dictionary import Dictionary
 from vivace.model.pool import Pool
 from vivace.model.schema import ValueType
@@ -78,24 +80,6 @@ def strings_array(pool: Pool, codes: U32, valid: NDArray[np.bool_] | None = None
     return pa.DictionaryArray.from_arrays(
         pa.array(indices, mask=None if valid is None else ~valid), pool_array(pool, values, pa.string())
     )
-
-
-def distinct(codes: U32, code_count: int) -> tuple[U32, NDArray[np.int32]]:
-    """Distinct codes in order of last sight, and each entry's place among them. O(entries + codes), no sort."""
-    seat = np.zeros(code_count, np.int32)
-    position = np.arange(len(codes), dtype=np.int32)
-    seat[codes] = position
-    last = seat[codes] == position
-    values = codes[last]
-    seat[values] = np.arange(len(values), dtype=np.int32)
-    return values, seat[codes]
-
-
-def pool_array(pool: Pool, codes: U32, kind: pa.DataType) -> pa.Array:
-    """Pool entries as an Arrow string or binary array."""
-    offsets, data = pool.select(np.ascontiguousarray(codes, np.uint32))
-    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
-    return pa.Array.from_buffers(kind, len(codes), buffers)
 
 
 def lane_array(lane: Lane | None, kind: ValueType, row_count: int, dictionary: Dictionary) -> pa.Array:

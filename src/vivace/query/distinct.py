@@ -1,0 +1,228 @@
+"""Distinct values of a field: of one source, of several, as text.
+
+Rule 1  values are distinct by type and value: "200" and 200 are two.
+Rule 2  an array counts by its elements; maps, bytes and arrays of arrays count for nothing.
+Rule 3  newest first: what a union meets first stands first, so a limit leaves out what is old.
+
+Thousands of values of one column are never touched one by one: Arrow finds the distinct ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vivace.model.frame import Compounds, Mask, Numbers, Strings
+from vivace.query.answers import TagValue
+from vivace.query.arrays import elements
+from vivace.query.values import Ids, Values
+from vivace.traceql.ast import Static, StaticKind
+from vivace.traceql.types import Type
+
+_NO_TEXT = pa.array([], pa.large_string())
+
+FOLD_MIN = 20_000
+"""Values that wait until they are folded into those found; below, folding costs less than a millisecond anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Distinct values by type, each once. Statuses, kinds and durations are ints."""
+
+    strings: pa.Array  # of pa.large_string(), no nulls
+    ints: NDArray[np.int64]
+    doubles: NDArray[np.float64]
+    bools: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.strings) + len(self.ints) + len(self.doubles) + len(self.bools)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.strings.nbytes + self.ints.nbytes + self.doubles.nbytes + self.bools.nbytes)
+
+    @classmethod
+    def none(cls) -> Distinct:
+        return cls(_NO_TEXT, np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, bool))
+
+    def equal_to(self, static: Static) -> Distinct:
+        """Only the value that equals a literal. Numbers are equal across types."""
+        strings, ints, doubles, bools = self.strings, self.ints, self.doubles, self.bools
+        of_text = static.kind is StaticKind.STRING
+        of_number = static.kind in (StaticKind.INT, StaticKind.FLOAT, StaticKind.DURATION)
+        of_truth = static.kind is StaticKind.BOOL
+        return Distinct(
+            strings.filter(pc.equal(strings, static.value)) if of_text else strings[:0],
+            ints[ints == static.value] if of_number else ints[:0],
+            doubles[doubles == static.value] if of_number else doubles[:0],
+            bools[bools == static.value] if of_truth else bools[:0],
+        )
+
+
+def distinct(values: Values, rows: Mask | None) -> Distinct:
+    """The distinct values of some rows; None: of all rows, where every entry of a table of strings counts as used."""
+    parts = [Distinct.none()]
+    for lane in values.lanes:
+        match lane.column:
+            case Strings() as strings:
+                parts.append(_of_texts(_used(strings, rows)))
+            case Numbers() as numbers:
+                parts.append(_of_numbers(lane.type, _present(numbers, rows)))
+            case Ids():
+                continue  # nobody picks an id from a list
+    if values.compounds is not None:
+        parts.append(_of_arrays(values.compounds, rows))
+    return union(parts)
+
+
+def _used(strings: Strings, rows: Mask | None) -> pa.Array:
+    if rows is None:
+        return strings.table
+    used = np.zeros(len(strings.table) + 1, bool)
+    used[strings.codes[rows]] = True
+    return strings.table.filter(used[:-1])
+
+
+def _present(numbers: Numbers, rows: Mask | None) -> NDArray[Any]:
+    if rows is None:
+        return numbers.values if numbers.valid is None else numbers.values[numbers.valid]
+    return numbers.values[rows if numbers.valid is None else rows & numbers.valid]
+
+
+def _of_texts(texts: pa.Array) -> Distinct:
+    none = Distinct.none()
+    return Distinct(texts.cast(pa.large_string()), none.ints, none.doubles, none.bools)
+
+
+def _of_numbers(kind: Type, values: NDArray[Any]) -> Distinct:
+    none = Distinct.none()
+    if kind is Type.BOOL:
+        return Distinct(none.strings, none.ints, none.doubles, _unique(values))
+    if kind is Type.FLOAT:
+        return Distinct(none.strings, none.ints, _unique(values), none.bools)
+    return Distinct(none.strings, _unique(values), none.doubles, none.bools)
+
+
+def _of_arrays(compounds: Compounds, rows: Mask | None) -> Distinct:
+    places, flat = elements(compounds)
+    if rows is not None:
+        held = rows[places].tolist() if places else []
+        flat = [value for value, is_held in zip(flat, held, strict=True) if is_held]
+    by_type: dict[type, dict[Any, None]] = {str: {}, int: {}, float: {}, bool: {}}
+    for value in flat:
+        by_type[type(value)][value] = None
+    return Distinct(
+        pa.array(by_type[str], pa.large_string()),
+        np.array(list(by_type[int]), np.int64),
+        np.array(list(by_type[float]), np.float64),
+        np.array(list(by_type[bool]), bool),
+    )
+
+
+def _unique(values: NDArray[Any]) -> NDArray[Any]:
+    """Each value once, in the order of first sight; Arrow's hashing takes a quarter of the time of NumPy's sorting."""
+    if not len(values):
+        return values
+    found: NDArray[Any] = pc.unique(pa.array(values)).to_numpy(zero_copy_only=False)
+    return found
+
+
+def union(parts: Sequence[Distinct]) -> Distinct:
+    """The values of all parts, each once, those of earlier parts first."""
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return Distinct.none()
+    if len(parts) == 1:
+        return parts[0]
+    texts = [part.strings for part in parts if len(part.strings)]
+    return Distinct(
+        pc.unique(pa.concat_arrays(texts)) if len(texts) > 1 else texts[0] if texts else _NO_TEXT,
+        _unique(np.concatenate([part.ints for part in parts])),
+        _unique(np.concatenate([part.doubles for part in parts])),
+        _unique(np.concatenate([part.bools for part in parts])),
+    )
+
+
+@dataclass(slots=True)
+class Union:
+    """A union that grows, folded now and then: each value is hashed about twice, however many parts come."""
+
+    _found: Distinct = field(default_factory=Distinct.none)
+    _waiting: list[Distinct] = field(default_factory=list)
+    _waiting_count: int = 0
+
+    def add(self, part: Distinct) -> None:
+        self._waiting.append(part)
+        self._waiting_count += len(part)
+        if self._waiting_count > max(FOLD_MIN, len(self._found)):
+            self.folded()
+
+    def folded(self) -> Distinct:
+        """What was found so far."""
+        if self._waiting:
+            self._found = union([self._found, *self._waiting])
+            self._waiting, self._waiting_count = [], 0
+        return self._found
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How much of an answer is given: values and their bytes of text; 0 is no limit."""
+
+    values_max: int
+    bytes_max: int
+
+    def are_passed(self, found: Distinct) -> bool:
+        """Whether something is left out already, so that looking for more is of no use."""
+        if self.values_max and len(found) > self.values_max:
+            return True
+        return bool(self.bytes_max) and _text_bytes(found.strings) > self.bytes_max
+
+
+def _text_bytes(texts: pa.Array) -> int:
+    return int(pc.sum(pc.binary_length(texts)).as_py() or 0)
+
+
+def as_values(found: Distinct, caps: Caps) -> tuple[tuple[TagValue, ...], str]:
+    """The values as text within the caps, and what was left out, if anything."""
+    values: list[TagValue] = []
+    bytes_left = caps.bytes_max
+    for kind, texts in _texts(found):
+        kept = texts[: caps.values_max - len(values)] if caps.values_max else texts
+        if caps.bytes_max and _text_bytes(kept) > bytes_left:
+            ends = np.cumsum(pc.binary_length(kept).to_numpy())
+            kept = kept[: int(np.searchsorted(ends, bytes_left, side="right"))]
+        bytes_left -= _text_bytes(kept)
+        values += [TagValue(kind, text) for text in kept.to_pylist()]
+    left_out = len(found) - len(values)
+    if not left_out:
+        return tuple(values), ""
+    if caps.values_max and len(values) >= caps.values_max:
+        return tuple(values), f"only {len(values)} values are given, as many as were asked for"
+    return tuple(values), (
+        f"{len(values)} values are given, {left_out} or more are left out: their text is larger than "
+        f"read.max_bytes_per_tag_values_query, {caps.bytes_max} bytes"
+    )
+
+
+def _texts(found: Distinct) -> list[tuple[str, pa.Array]]:
+    numbers = (
+        ("int", [str(v) for v in found.ints.tolist()]),
+        ("float", [_float_text(v) for v in found.doubles.tolist()]),
+        ("bool", ["true" if v else "false" for v in found.bools.tolist()]),
+    )
+    return [("string", found.strings), *((kind, pa.array(texts, pa.large_string())) for kind, texts in numbers)]
+
+
+def _float_text(value: float) -> str:
+    """Never to be taken for an int: 500.0."""
+    if math.isnan(value):
+        return "NaN"
+    return f"{value}".replace("inf", "Inf") if value < 0 or not math.isinf(value) else "+Inf"

@@ -1,0 +1,229 @@
+"""Sources: all that a query reads, as frames of whole traces, newest first.
+
+Rule 1  every span of a snapshot is in exactly one source; traces that lie in several places are gathered into frames of
+        their own, and left out of the others.
+Rule 2  a source is opened when the query gets to it; before, only its bounds are known.
+Rule 3  what is made of the head is kept while the head keeps it, within HEAD_BYTES_MAX.
+
+A source is a row group of a block, a part of the head, or some gathered traces.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivace.errors import CorruptionError
+from vivace.model.adopt import join
+from vivace.model.arrange import Arranged, arrange
+from vivace.model.attributes import U64
+from vivace.model.batch import SpanBatch
+from vivace.model.frame import Frame, Mask
+from vivace.model.memory_frame import MemoryFrame
+from vivace.model.rows import take
+from vivace.query.splits import Splits, TraceIds
+from vivace.storage.block_reader import Block
+from vivace.storage.column_cache import ColumnCache
+from vivace.storage.head import Part
+from vivace.storage.layout import BlockMeta
+from vivace.storage.store import Snapshot, Store
+
+HEAD_BYTES_MAX = 48 << 20
+"""Parts of the head in block order, about as large as the parts themselves. Searches end at the newest of them."""
+
+GATHERED_SPANS_MAX = 65_536
+"""Spans gathered into one frame; one trace alone may be larger."""
+
+PIECES_BYTES_MAX = 16 << 20
+"""Pieces of split traces, read from blocks; each costs some 7 ms to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A frame that is not opened yet. Bounds are unix nanoseconds of its traces: earliest and latest start, latest end.
+
+    block    that it is a row group of, else None
+    leave    traces that are to be left out: they are in another source
+    """
+
+    name: str
+    start_min: int
+    start_max: int
+    end_max: int
+    span_count: int
+    trace_count: int
+    open: Callable[[], Frame]
+    leave: TraceIds
+    block: Block | None = None
+    row_group: int = 0
+    column_bytes: int = 0
+
+    @property
+    def meta(self) -> BlockMeta | None:
+        return None if self.block is None else self.block.meta
+
+    def wanted(self, high: U64, low: U64) -> Mask | None:
+        """Which of its traces count; None for all."""
+        if not len(self.leave):
+            return None
+        left_out = self.leave.contains(high, low)
+        return ~left_out if left_out.any() else None
+
+
+class SourceRoom:
+    """Makes the sources of snapshots of one tenant and remembers what is dear to make. Thread-safe."""
+
+    def __init__(self, store: Store, columns: ColumnCache) -> None:
+        self._store = store
+        self._columns = columns
+        self._splits = Splits()
+        self._lock = threading.Lock()
+        self._head: OrderedDict[int, tuple[SpanBatch, MemoryFrame]] = OrderedDict()
+        self._pieces: OrderedDict[tuple[str, int], SpanBatch] = OrderedDict()
+
+    def sources(self, snapshot: Snapshot) -> list[Source]:
+        """All of a snapshot, newest first. Damaged blocks are set aside and left out."""
+        split = self._splits.find(snapshot.parts, snapshot.blocks)
+        found = [self._part(part, split) for part in snapshot.parts]
+        self._forget_parts(snapshot.parts)
+        for block in snapshot.blocks:
+            found += self._row_groups(block, split)
+        found += self._gathered(snapshot, split)
+        return sorted(found, key=lambda s: (s.start_max, s.end_max, s.name), reverse=True)
+
+    def suspect(self, source: Source, error: CorruptionError) -> None:
+        """Reading a source failed: see Catalog.suspect."""
+        if source.block is None:
+            raise error
+        self._store.catalog.suspect(source.block, error)
+
+    # -- blocks -------------------------------------------------------------------------------------------------------
+
+    def _row_groups(self, block: Block, split: TraceIds) -> Iterator[Source]:
+        try:
+            groups = block.row_groups(self._columns)
+        except CorruptionError as e:
+            self._store.catalog.suspect(block, e)
+            return
+        share = block.meta.data_bytes / max(1, block.meta.span_count)
+        for group in groups:
+            yield Source(
+                name=f"block {block.meta.id} row group {group.index}",
+                start_min=group.start_min,
+                start_max=group.start_max,
+                end_max=group.end_max,
+                span_count=group.span_count,
+                trace_count=group.trace_count,
+                open=lambda group=group: group,  # type: ignore[misc]  # mypy does not infer defaults of lambdas
+                leave=split,
+                block=block,
+                row_group=group.index,
+                column_bytes=int(share * group.span_count),
+            )
+
+    # -- the head -----------------------------------------------------------------------------------------------------
+
+    def _part(self, part: Part, split: TraceIds) -> Source:
+        batch = part.batch
+        start = batch.start_time_unix_nano
+        return Source(
+            name="head",
+            start_min=int(start.min()),
+            start_max=int(start.max()),
+            end_max=max(int(batch.end_time_unix_nano.max()), int(start.max())),
+            span_count=len(batch),
+            trace_count=0,
+            open=lambda: self._arranged(batch),
+            leave=split,
+            column_bytes=batch.nbytes,
+        )
+
+    def _arranged(self, batch: SpanBatch) -> Frame:
+        with self._lock:
+            known = self._head.get(id(batch))
+            if known is not None:
+                self._head.move_to_end(id(batch))
+                return known[1]
+        frame = MemoryFrame(arrange(batch))
+        with self._lock:
+            self._head[id(batch)] = (batch, frame)
+            while sum(b.nbytes for b, _ in self._head.values()) > HEAD_BYTES_MAX and len(self._head) > 1:
+                self._head.popitem(last=False)
+        return frame
+
+    def _forget_parts(self, parts: Sequence[Part]) -> None:
+        here = {id(part.batch) for part in parts}
+        with self._lock:
+            for gone in self._head.keys() - here:
+                del self._head[gone]
+
+    # -- split traces -------------------------------------------------------------------------------------------------
+
+    def _gathered(self, snapshot: Snapshot, split: TraceIds) -> Iterator[Source]:
+        for ids in _portions(split, snapshot):
+            frame, arranged = self._gather(snapshot, ids)
+            if arranged is None:
+                continue
+            first = arranged.first_row
+            starts = np.minimum.reduceat(arranged.batch.start_time_unix_nano, first)
+            yield Source(
+                name="gathered",
+                start_min=int(starts.min()),
+                start_max=int(starts.max()),
+                end_max=max(int(arranged.batch.end_time_unix_nano.max()), int(starts.max())),
+                span_count=len(arranged.batch),
+                trace_count=arranged.trace_count,
+                open=lambda frame=frame: frame,  # type: ignore[misc]  # mypy does not infer defaults of lambdas
+                leave=TraceIds.none(),
+                column_bytes=arranged.batch.nbytes,
+            )
+
+    def _gather(self, snapshot: Snapshot, ids: TraceIds) -> tuple[Frame | None, Arranged | None]:
+        pieces: list[SpanBatch] = []
+        for block in reversed(snapshot.blocks):  # oldest first: of several root spans the last received names the trace
+            pieces += self._pieces_of(block, ids)
+        for part in snapshot.parts:
+            rows = np.flatnonzero(ids.contains(part.batch.trace_id_high, part.batch.trace_id_low))
+            if len(rows):
+                pieces.append(take(part.batch, rows))
+        if not pieces:
+            return None, None
+        arranged = arrange(join(pieces))
+        return MemoryFrame(arranged), arranged
+
+    def _pieces_of(self, block: Block, ids: TraceIds) -> Iterator[SpanBatch]:
+        inside = np.flatnonzero(block.ids.contains(ids.high, ids.low)).tolist()
+        for place in inside:
+            high, low = int(ids.high[place]), int(ids.low[place])
+            key = (block.meta.id, high << 64 | low)
+            with self._lock:
+                piece = self._pieces.get(key)
+                if piece is not None:
+                    self._pieces.move_to_end(key)
+            if piece is None:
+                try:
+                    piece = block.trace(high, low)
+                except CorruptionError as e:
+                    self._store.catalog.suspect(block, e)
+                    return
+                if piece is None:
+                    continue
+                with self._lock:
+                    self._pieces[key] = piece
+                    while sum(p.nbytes for p in self._pieces.values()) > PIECES_BYTES_MAX and len(self._pieces) > 1:
+                        self._pieces.popitem(last=False)
+            yield piece
+
+
+def _portions(split: TraceIds, snapshot: Snapshot) -> Iterator[TraceIds]:
+    """Split traces in portions of about GATHERED_SPANS_MAX spans."""
+    if not len(split):
+        return
+    per_trace = max([1, *(b.meta.span_count // max(1, b.meta.trace_count) for b in snapshot.blocks)])
+    step = max(1, GATHERED_SPANS_MAX // (2 * per_trace))
+    for first in range(0, len(split), step):
+        yield TraceIds(split.high[first : first + step], split.low[first : first + step])

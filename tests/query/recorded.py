@@ -1,0 +1,79 @@
+"""What Grafana Tempo 2.10 was asked and answered, where its recorded answers lie beside this repository."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vivace.model.proto import otlp_pb2
+
+CONFORMANCE = Path(__file__).parents[3] / "shared" / "conformance"
+ANSWERS = CONFORMANCE / "answers.jsonl.gz"
+ABSENT = not ANSWERS.exists()
+
+OWN_DIVERGENCES: dict[str, dict[str, Any]] = {
+    "metrics-024": {"why": "Tempo loses the sum as soon as a span has no value"},
+    "metrics-065": {"why": "Tempo shows a series of which no span is in the range"},
+    "search-174": {"why": "one event has both attributes; Tempo finds no event by two of its attributes", "matched": 1},
+    "search-265": {
+        "why": "Tempo names one of the ancestors of each descendant only, whichever comes first",
+        "matched": 282,
+    },
+    "search-267": {
+        "why": "Tempo names one of the ancestors of each descendant only, whichever comes first",
+        "matched": 201,
+    },
+    "search-275": {
+        "why": "Tempo names one of the descendants of each ancestor only, whichever comes first",
+        "matched": 213,
+    },
+}
+"""Beyond those of divergences.json: answers that no rule of the language gives."""
+
+
+def requests() -> list[otlp_pb2.ExportTraceServiceRequest]:
+    """The spans that the recorded server held."""
+    found = []
+    data = memoryview((CONFORMANCE / "dataset.bin").read_bytes())
+    while data:
+        size, _ = struct.unpack("<II", data[:8])
+        found.append(otlp_pb2.ExportTraceServiceRequest.FromString(bytes(data[8 : 8 + size])))
+        data = data[8 + size :]
+    return found
+
+
+def answers(*groups: str) -> Iterator[dict[str, Any]]:
+    """Answers with status 200 to a query, each with its `divergence` or None; those that no rule settles are left out."""
+    divergences = json.loads((CONFORMANCE / "divergences.json").read_text()) | OWN_DIVERGENCES
+    with gzip.open(ANSWERS, "rt") as lines:
+        for line in lines:
+            answer = json.loads(line)
+            divergence = divergences.get(answer["id"])
+            if divergence is not None and "matched" not in divergence:
+                continue
+            if answer["group"] in groups and answer["status"] == 200 and answer["params"].get("q"):
+                yield answer | {"divergence": divergence}
+
+
+def any_value(message: dict[str, Any] | None) -> Any:
+    """A value of OTLP JSON; None where it has none."""
+    if not message:
+        return None
+    kind, value = next(iter(message.items()))
+    match kind:
+        case "intValue":
+            return int(value)
+        case "doubleValue":
+            return float(value)
+        case "arrayValue":
+            return tuple(any_value(v) for v in value.get("values", []))
+        case _:
+            return value
+
+
+def pairs(attributes: list[dict[str, Any]] | None) -> list[tuple[str, Any]]:
+    return [(a["key"], any_value(a.get("value"))) for a in attributes or []]
