@@ -12,11 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.model.frame import Fixed, Level, Rows
+from vivace.model.frame import Fixed, Rows
 from vivace.query.answers import Value
 from vivace.query.fields import SCOPES, read
-from vivace.query.filters import matching, of_spans
-from vivace.query.groups import code
+from vivace.query.filters import code_rows, matching
 from vivace.query.measures import Window
 from vivace.query.partials import Labels, Partial, Totals, label
 from vivace.query.series import Table
@@ -49,8 +48,6 @@ WELL_KNOWN = frozenset(
     }
 )
 """Tempo keeps these in columns of their own, where a missing one is a value."""
-
-_SHARED = (Level.RESOURCE, Level.SCOPE, Level.TRACE)
 
 
 def contrast(spans: Spans, query: Query, function: Compare, rows: Rows, window: Window) -> Partial:
@@ -95,12 +92,8 @@ def _field_counts(
 ) -> Iterator[tuple[Labels, NDArray[np.int64]]]:
     """(labels, spans at each step) of each side and value of a field, and of its totals."""
     values = read(spans, field)
-    if values.level in _SHARED:
-        coded = code(values)
-        codes = coded.codes[spans.frame.owners(values.level)[rows]]
-    else:
-        coded = code(of_spans(spans, values).take(rows, Level.SPAN))
-        codes = coded.codes
+    coded = code_rows(spans, values, rows)
+    codes = coded.codes
     shown = coded.values()
     if field in WELL_KNOWN:
         shown[-1] = "nil"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vivace.model.frame import Compounds, Mask, Numbers, Strings
+from vivace.model.schema import KINDS, STATUSES
 from vivace.query.answers import TagValue
 from vivace.query.arrays import elements
 from vivace.query.values import Ids, Values
@@ -54,16 +55,20 @@ class Distinct:
 
     def equal_to(self, static: Static) -> Distinct:
         """Only the value that equals a literal. Numbers are equal across types."""
-        strings, ints, doubles, bools = self.strings, self.ints, self.doubles, self.bools
-        of_text = static.kind is StaticKind.STRING
-        of_number = static.kind in (StaticKind.INT, StaticKind.FLOAT, StaticKind.DURATION)
-        of_truth = static.kind is StaticKind.BOOL
-        return Distinct(
-            strings.filter(pc.equal(strings, static.value)) if of_text else strings[:0],
-            ints[ints == static.value] if of_number else ints[:0],
-            doubles[doubles == static.value] if of_number else doubles[:0],
-            bools[bools == static.value] if of_truth else bools[:0],
-        )
+        none = Distinct.none()
+        match static.kind, static.value:
+            case StaticKind.STRING, str(text):
+                return replace(none, strings=self.strings.filter(pc.equal(self.strings, text)))
+            case StaticKind.BOOL, bool(truth):
+                return replace(none, bools=self.bools[self.bools == truth])
+            case StaticKind.STATUS, str(name):
+                return replace(none, ints=self.ints[self.ints == STATUSES.index(name)])
+            case StaticKind.KIND, str(name):
+                return replace(none, ints=self.ints[self.ints == KINDS.index(name)])
+            case ((StaticKind.INT | StaticKind.FLOAT | StaticKind.DURATION), int() | float() as number):
+                return replace(none, ints=self.ints[self.ints == number], doubles=self.doubles[self.doubles == number])
+            case _:
+                return none  # nothing equals nil
 
 
 def distinct(values: Values, rows: Mask | None) -> Distinct:
@@ -97,17 +102,17 @@ def _present(numbers: Numbers, rows: Mask | None) -> NDArray[Any]:
 
 
 def _of_texts(texts: pa.Array) -> Distinct:
-    none = Distinct.none()
-    return Distinct(texts.cast(pa.large_string()), none.ints, none.doubles, none.bools)
+    return replace(Distinct.none(), strings=texts.cast(pa.large_string()))
 
 
 def _of_numbers(kind: Type, values: NDArray[Any]) -> Distinct:
-    none = Distinct.none()
-    if kind is Type.BOOL:
-        return Distinct(none.strings, none.ints, none.doubles, _unique(values))
-    if kind is Type.FLOAT:
-        return Distinct(none.strings, none.ints, _unique(values), none.bools)
-    return Distinct(none.strings, _unique(values), none.doubles, none.bools)
+    match kind:
+        case Type.BOOL:
+            return replace(Distinct.none(), bools=_unique(values))
+        case Type.FLOAT:
+            return replace(Distinct.none(), doubles=_unique(values))
+        case _:
+            return replace(Distinct.none(), ints=_unique(values))
 
 
 def _of_arrays(compounds: Compounds, rows: Mask | None) -> Distinct:
@@ -150,26 +155,31 @@ def union(parts: Sequence[Distinct]) -> Distinct:
     )
 
 
-@dataclass(slots=True)
 class Union:
-    """A union that grows, folded now and then: each value is hashed about twice, however many parts come."""
+    """A union that grows, folded now and then: each value is hashed about twice, however many parts come.
 
-    _found: Distinct = field(default_factory=Distinct.none)
-    _waiting: list[Distinct] = field(default_factory=list)
-    _waiting_count: int = 0
+    fold_min    values that wait until they are folded in
+    """
+
+    def __init__(self, fold_min: int = FOLD_MIN) -> None:
+        self.known = Distinct.none()
+        """What is folded in so far."""
+        self._fold_min = fold_min
+        self._waiting: list[Distinct] = []
+        self._waiting_count = 0
 
     def add(self, part: Distinct) -> None:
         self._waiting.append(part)
         self._waiting_count += len(part)
-        if self._waiting_count > max(FOLD_MIN, len(self._found)):
-            self.folded()
+        if self._waiting_count > max(self._fold_min, len(self.known)):
+            self.all()
 
-    def folded(self) -> Distinct:
-        """What was found so far."""
+    def all(self) -> Distinct:
+        """Everything that was added."""
         if self._waiting:
-            self._found = union([self._found, *self._waiting])
+            self.known = union([self.known, *self._waiting])
             self._waiting, self._waiting_count = [], 0
-        return self._found
+        return self.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,11 @@ class Caps:
 
     values_max: int
     bytes_max: int
+
+    @property
+    def fold_min(self) -> int:
+        """How many values may wait, so that a small limit is noticed early."""
+        return min(FOLD_MIN, self.values_max or FOLD_MIN)
 
     def are_passed(self, found: Distinct) -> bool:
         """Whether something is left out already, so that looking for more is of no use."""

@@ -42,7 +42,7 @@ COLUMNS_BYTES_MAX = 96 << 20
 """Decoded columns. The 27 queries of the benchmark over a million spans use about 70 MB of them."""
 
 PARTIALS_BYTES_MAX = 24 << 20
-"""Partial results of metrics: a row group and query take some 10 KB, more where many series come of it."""
+"""What queries made of row groups: spans found, partial series. One takes some 10 KB, more where many series come of it."""
 
 MEMORY_BYTES_MAX = 192 << 20
 QUERY_BYTES_MAX = 128 << 20
@@ -80,7 +80,7 @@ class Engines:
     async def search(
         self, tenant: str, request: SearchRequest, on_progress: Callable[[SearchAnswer], None] | None = None
     ) -> SearchAnswer:
-        engine = Search(self._store, self._room(tenant))
+        engine = Search(self._store, self._room(tenant), self.partials)
         return await self._run(lambda control: engine.run(tenant, request, control, on_progress))
 
     async def tags(self, tenant: str, request: TagsRequest) -> TagsAnswer:

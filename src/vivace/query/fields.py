@@ -17,7 +17,7 @@ from vivace.errors import InvariantError
 from vivace.model.frame import LEVEL_OF_SCOPE, Attribute, Fixed, Level, Numbers, Strings
 from vivace.model.schema import AttributeScope
 from vivace.query.spans import Spans
-from vivace.query.values import Column, Ids, Lane, Values, as_text
+from vivace.query.values import Column, Ids, Lane, Values, as_text, pick_compounds, present
 from vivace.traceql import ast
 from vivace.traceql.ast import IntrinsicId, Scope
 from vivace.traceql.types import Type
@@ -108,24 +108,21 @@ def _values(spans: Spans, level: Level, attribute: Attribute | None) -> Values:
 
 
 def _one_each(values: Values) -> Values:
-    """At most one value a row: the one that stands first."""
-    if len(values.lanes) + (values.compounds is not None) < 2 and values.compounds is None:
+    """At most one value a row: the first."""
+    if len(values.lanes) < 2 and values.compounds is None:
         return values
     taken = np.zeros(values.count, bool)
     lanes: list[Lane] = []
     for lane in values.lanes:
         own = Values(values.level, values.count, (lane,))
         there = own.exists()
-        if (taken & there).any():
-            lane = own.where(~taken).lanes[0]
-        lanes.append(lane)
+        lanes += own.where(~taken).lanes if (taken & there).any() else own.lanes
         taken |= there
     compounds = values.compounds
     if compounds is not None:
-        keep = ~taken[compounds.rows]
-        keep[1:] &= compounds.rows[1:] != compounds.rows[:-1]
-        if not keep.all():
-            compounds = compounds.pick(np.flatnonzero(keep))
+        free = ~taken[compounds.rows]
+        free[1:] &= compounds.rows[1:] != compounds.rows[:-1]
+        compounds = pick_compounds(compounds, free)
     return Values(values.level, values.count, tuple(lanes), compounds)
 
 
@@ -142,9 +139,9 @@ def _unscoped(spans: Spans, name: str) -> Values:
 
 def _named(values: Values) -> Values:
     """Names of services, empty where a resource has none."""
+    if len(values.lanes) == 1 and isinstance(strings := values.lanes[0].column, Strings) and not values.compounds:
+        return Values(values.level, values.count, (Lane(Type.STRING, _filled(strings)),))
     missing = ~values.exists()
-    if not missing.any():
-        return values
     codes = np.where(missing, np.int32(0), np.int32(1))
     unnamed = Strings(codes, pa.array([""], pa.large_string()))
     return merge(values, Values(values.level, values.count, (Lane(Type.STRING, unnamed),)))
@@ -174,9 +171,7 @@ def _join(a: Column, b: Column) -> Column:
         return Strings(np.where(a.valid, from_a, from_b).astype(np.int32), both.dictionary)
     assert isinstance(a, Numbers)
     assert isinstance(b, Numbers)  # lanes of one type are alike, and only intrinsics are Ids
-    a_valid = np.ones(len(a), bool) if a.valid is None else a.valid
-    b_valid = np.ones(len(b), bool) if b.valid is None else b.valid
-    return Numbers(np.where(a_valid, a.values, b.values), a_valid | b_valid)
+    return Numbers(np.where(present(a), a.values, b.values), present(a) | present(b))
 
 
 def _intrinsic(spans: Spans, id: IntrinsicId) -> Values:

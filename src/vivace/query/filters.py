@@ -2,19 +2,20 @@
 
 Rule 1  a condition is decided at the level where its fields vary: one on a resource attribute looks at a dozen resources.
 Rule 2  conditions on events that are joined by && must hold for the same event, likewise for links; then one event is enough.
-        `!` is applied to the span: no event holds.
+        `!` is applied to the span: no event holds. So is what is done with a condition as a value.
 Rule 3  what is cheap is asked first, and when nothing is left, nothing more is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
 
-from vivace.model.frame import Level, Mask
+from vivace.model.frame import Level, Mask, Rows
 from vivace.query.fields import level_of, read
+from vivace.query.groups import Coded, code
 from vivace.query.spans import Spans
 from vivace.query.values import Values, calculate, compare, compare_static, constant, negate, truth
 from vivace.traceql.ast import (
@@ -91,9 +92,7 @@ def _condition(spans: Spans, expression: FieldExpression) -> _Held:
             values = read(spans, expression)
             return _Held(values.level, compare_static(values, Operator.EQUAL, Static(StaticKind.BOOL, True)))
         case Unary(op=UnaryOperator.NOT):
-            held = _condition(spans, expression.operand)
-            if held.level in (Level.EVENT, Level.LINK):
-                held = _Held(Level.SPAN, spans.lift_mask(held.mask, held.level))
+            held = _of_spans(spans, _condition(spans, expression.operand))
             return _Held(held.level, ~held.mask)
         case Binary(op=Operator.AND):
             return _all(spans, conjuncts(expression))
@@ -105,6 +104,13 @@ def _condition(spans: Spans, expression: FieldExpression) -> _Held:
             return _Held(Level.SPAN, np.zeros(spans.count, bool))  # a number is not true
         case _:
             assert_never(expression)
+
+
+def _of_spans(spans: Spans, held: _Held) -> _Held:
+    """A condition on events or links as one on spans: one that holds is enough."""
+    if held.level not in (Level.EVENT, Level.LINK):
+        return held
+    return _Held(Level.SPAN, spans.lift_mask(held.mask, held.level))
 
 
 def _all(spans: Spans, parts: list[FieldExpression]) -> _Held:
@@ -143,14 +149,32 @@ def _comparison(spans: Spans, node: Binary) -> _Held:
 
 
 def _together(spans: Spans, a: Values, b: Values) -> tuple[Values, Values]:
-    """Both at one level, the higher one where they differ."""
+    """Both at one level: where they differ that of the events, else of the links, else of the spans."""
     if a.level is b.level:
         return a, b
     level = next((v for v in (Level.EVENT, Level.LINK) if v in (a.level, b.level)), Level.SPAN)
-    return tuple(
-        of_spans(spans, v) if v.level in (Level.EVENT, Level.LINK) and v.level is not level else spans.lift(v, level)
-        for v in (a, b)
-    )  # type: ignore[return-value]
+    if level is Level.EVENT:  # what is of links is of the span's first then
+        a, b = (of_spans(spans, v) if v.level is Level.LINK else v for v in (a, b))
+    return spans.lift(a, level), spans.lift(b, level)
+
+
+def at_rows(spans: Spans, values: Values, rows: Rows) -> Values:
+    """Values of some spans, as of_spans() gives them, without lifting those of all others."""
+    match values.level:
+        case Level.RESOURCE | Level.SCOPE | Level.TRACE:
+            return values.take(spans.frame.owners(values.level)[rows], Level.SPAN)
+        case Level.SPAN:
+            return values.take(rows, Level.SPAN)
+        case _:
+            return of_spans(spans, values).take(rows, Level.SPAN)
+
+
+def code_rows(spans: Spans, values: Values, rows: Rows) -> Coded:
+    """Values of some spans by code, coded where they vary: a dozen resources rather than all spans."""
+    if values.level in (Level.RESOURCE, Level.SCOPE, Level.TRACE):
+        coded = code(values)
+        return replace(coded, codes=coded.codes[spans.frame.owners(values.level)[rows]])
+    return code(at_rows(spans, values, rows))
 
 
 def of_spans(spans: Spans, values: Values, *, last: bool = False) -> Values:
@@ -179,7 +203,7 @@ def evaluate(spans: Spans, expression: FieldExpression) -> Values:
         case Binary(op=op) if op in ARITHMETIC:
             return calculate(*_operands(spans, expression))
         case Unary() | Binary():
-            held = _condition(spans, expression)
+            held = _of_spans(spans, _condition(spans, expression))
             return truth(held.level, held.mask)
         case _:
             assert_never(expression)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +69,12 @@ def _code_lane(lane: Lane) -> tuple[Rows, NDArray[np.int64], int, Callable[[], l
             return _code_strings(strings)
         case Numbers() as numbers:
             rows = np.arange(len(numbers)) if numbers.valid is None else np.flatnonzero(numbers.valid)
-            found, codes = np.unique(numbers.values[rows], return_inverse=True)
+            values = numbers.values[rows]
+            if values.dtype.kind == "i":
+                firsts, codes = distinct(values)
+                found = values[firsts]
+            else:
+                found, codes = np.unique(values, return_inverse=True)
             return rows, codes.astype(np.int64), len(found), lambda: [_show(lane.type, v) for v in found.tolist()]
 
 
@@ -106,7 +112,26 @@ def combine(columns: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], Ro
     for column in columns[1:]:
         size = int(column.max(initial=0)) + 1
         if int(combined.max(initial=0)) * size > 1 << 60:  # too wide for one number: make it dense first
-            combined = np.unique(combined, return_inverse=True)[1]
+            combined = distinct(combined)[1]
         combined = combined * size + column
-    _, firsts, groups = np.unique(combined, return_index=True, return_inverse=True)
-    return groups.astype(np.int64), firsts
+    firsts, groups = distinct(combined)
+    return groups, firsts
+
+
+def distinct(numbers: NDArray[Any]) -> tuple[Rows, NDArray[np.int64]]:
+    """(a row of each distinct whole number, ascending by the number; the place of each row's number among them).
+
+    Cost  a pass where the numbers lie close together, else a sort, five times as much.
+    """
+    count = len(numbers)
+    if count:
+        low = numbers.min()
+        width = int(numbers.max()) - int(low) + 1
+        if width <= 4 * count + 1024:
+            place = (numbers - low).astype(np.int64)
+            row = np.full(width, -1, np.int64)
+            row[place] = np.arange(count)  # of equal ones some row
+            there = row >= 0
+            return row[there], (np.cumsum(there) - 1)[place]
+    _, firsts, groups = np.unique(numbers, return_index=True, return_inverse=True)
+    return firsts, groups.astype(np.int64)

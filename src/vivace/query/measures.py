@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.model.frame import Fixed, Level, Mask, Rows
+from vivace.model.frame import Fixed, Mask, Rows
 from vivace.query.fields import read
-from vivace.query.filters import of_spans
-from vivace.query.groups import code, combine
+from vivace.query.filters import at_rows, code_rows
+from vivace.query.groups import combine
 from vivace.query.partials import Exemplars, Label, Partial, label, label_groups
 from vivace.query.spans import Spans
 from vivace.query.spansets import one_type, run
@@ -119,7 +119,7 @@ def measure(spans: Spans, function: MetricsFunction, rows: Rows, window: Window,
 def _measured(spans: Spans, field: Field, rows: Rows) -> tuple[Rows, NDArray[Any], Type]:
     """(the rows that have a number, their numbers, its type)."""
     of_events = field == Intrinsic(IntrinsicId.EVENT_TIME_SINCE_START)
-    values = of_spans(spans, read(spans, field)).take(rows, Level.SPAN)
+    values = at_rows(spans, read(spans, field), rows)
     type_, numbers = one_type(values)
     if of_events:  # 0 where a span has none: so does Tempo
         valid = np.zeros(len(rows), bool) if not values.lanes else values.exists()
@@ -140,11 +140,7 @@ def _buckets(values: NDArray[Any]) -> tuple[Mask, NDArray[np.int64]]:
 
 def _coded(spans: Spans, field: Field, rows: Rows) -> tuple[Any, NDArray[np.int64]]:
     """(distinct values by code, codes of the rows); coded where the values vary least."""
-    values = read(spans, field)
-    if values.level in (Level.RESOURCE, Level.SCOPE, Level.TRACE):
-        coded = code(values)
-        return coded.values(), coded.codes[spans.frame.owners(values.level)[rows]]
-    coded = code(of_spans(spans, values).take(rows, Level.SPAN))
+    coded = code_rows(spans, read(spans, field), rows)
     return coded.values(), coded.codes
 
 

@@ -77,6 +77,11 @@ class Plan:
     shown: tuple[Shown, ...]
     name: Shown | None
 
+    @property
+    def pipeline(self) -> str:
+        """Its canonical text without metrics function and hints."""
+        return canonical(Query(self.query.pipeline))
+
     def may_match(self, meta: BlockMeta) -> bool:
         """Whether a block can hold an answer, as far as its meta tells."""
         return _stage_may_match(self.query.pipeline[0], Keys.of(meta))

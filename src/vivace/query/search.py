@@ -2,7 +2,8 @@
 
 Rule 1  sources are taken newest first; when `limit` traces are found and no later source can have a newer one, it ends.
 Rule 2  the same data and query give the same answer: by start, then by id.
-Rule 3  a query that runs out of time, or meets a source too large for its memory, answers with what it has and says so.
+Rule 3  what a query finds in a row group is remembered: most queries are asked again, and blocks do not change.
+Rule 4  a query that runs out of time, or meets a source too large for its memory, answers with what it has and says so.
 
 Frames: sources.py.  Spansets: spansets.py.  Searches by tags: legacy.py.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vivace.errors import CorruptionError
-from vivace.model.frame import Fixed, Mask
+from vivace.model.frame import Fixed, Mask, Rows
 from vivace.query import legacy
 from vivace.query.answers import QueryCost, SearchAnswer, SearchRequest
 from vivace.query.control import QueryControl
@@ -25,10 +26,14 @@ from vivace.query.spans import Spans
 from vivace.query.spansets import Spansets, run
 from vivace.query.summaries import Match, summarise
 from vivace.query.visits import SECOND, TIME_IS_UP, cost_of, outside, too_large, visited
+from vivace.storage.column_cache import ColumnCache, ColumnKey
 from vivace.storage.store import Store
 
 PROGRESS_SECONDS = 0.5
 """Answers on the way are given at most this often."""
+
+REMEMBERED_SPANS_MAX = 2_000
+"""Spans found in one row group that are worth remembering. Where there are more, a search soon has enough traces."""
 
 SPAN_BYTES = 64
 """Memory that evaluating a source takes for each span, beside its columns: masks, row numbers, structure."""
@@ -49,9 +54,11 @@ class _Run:
 class Search:
     """Runs searches of one tenant, synchronously."""
 
-    def __init__(self, store: Store, room: SourceRoom) -> None:
+    def __init__(self, store: Store, room: SourceRoom, results: ColumnCache) -> None:
+        """results: where it is remembered what queries found in row groups."""
         self._store = store
         self._room = room
+        self._results = results
 
     def run(
         self,
@@ -97,7 +104,7 @@ class Search:
                 return
             try:
                 spans = Spans(source.open())
-                found = _find(spans, source, request, planned)
+                found = self._find(spans, source, request, planned)
             except CorruptionError as e:
                 self._room.suspect(source, e)
                 return
@@ -109,6 +116,41 @@ class Search:
                 f"{source.name}: {source.span_count} spans, {len(found)} traces, "
                 f"{spans.frame.inspected_bytes} bytes, {seconds * 1000:.1f} ms"
             )
+
+    def _find(self, spans: Spans, source: Source, request: SearchRequest, planned: Plan | None) -> list[Match]:
+        """The newest traces of one source."""
+        sets = self._spansets(spans, source, planned) if planned is not None else None
+        if sets is not None:
+            traces = np.asarray(spans.trace[sets.rows[sets.firsts]], np.int64)
+            if len(traces):
+                traces = traces[np.append(True, traces[1:] != traces[:-1])]
+        else:
+            traces = np.flatnonzero(legacy.matching(spans, request.tags))
+        if not len(traces):
+            return []
+        wanted = _wanted(spans, source, request)
+        if wanted is not None:
+            traces = traces[wanted[traces]]
+        return _newest(spans, traces, sets, request.limit)
+
+    def _spansets(self, spans: Spans, source: Source, planned: Plan) -> Spansets:
+        """What the pipeline finds in a source; of a row group it is remembered where it is little."""
+        if source.block is None:
+            return run(spans, planned.query.pipeline)
+        large: list[Spansets] = []
+
+        def find() -> Spansets | None:
+            found = run(spans, planned.query.pipeline)
+            if len(found.rows) <= REMEMBERED_SPANS_MAX:
+                return found
+            large.append(found)
+            return None
+
+        key = ColumnKey(source.block.meta.id, source.row_group, planned.pipeline)
+        remembered = self._results.get(key, find)
+        if remembered is not None:
+            return remembered
+        return large[0] if large else run(spans, planned.query.pipeline)
 
 
 def _count(state: _Run, source: Source, inspected_bytes: int) -> None:
@@ -130,9 +172,11 @@ def _skip(source: Source, request: SearchRequest, planned: Plan | None) -> str:
     return ""
 
 
-def in_range(spans: Spans, start_seconds: int | None, end_seconds: int | None) -> Mask | None:
+def in_range(spans: Spans, source: Source, start_seconds: int | None, end_seconds: int | None) -> Mask | None:
     """Traces that overlap a range of time; None for all."""
-    if start_seconds is None and end_seconds is None:
+    if (end_seconds is None or source.start_max <= end_seconds * SECOND) and (
+        start_seconds is None or source.start_min >= start_seconds * SECOND
+    ):
         return None
     start = spans.numbers(Fixed.TRACE_START)
     inside = np.ones(len(start), bool)
@@ -143,27 +187,22 @@ def in_range(spans: Spans, start_seconds: int | None, end_seconds: int | None) -
     return inside
 
 
-def _find(spans: Spans, source: Source, request: SearchRequest, planned: Plan | None) -> list[Match]:
-    """The newest traces of one source."""
-    high, low = spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW)
-    wanted = in_range(spans, request.start_seconds, request.end_seconds)
-    mine = source.wanted(high, low)
-    if mine is not None:
-        wanted = mine if wanted is None else wanted & mine
-    sets: Spansets | None = None
-    if planned is not None:
-        sets = run(spans, planned.query.pipeline)
-        traces = np.unique(spans.trace[sets.rows[sets.firsts]])
-    else:
-        traces = np.flatnonzero(legacy.matching(spans, request.tags))
-    if wanted is not None:
-        traces = traces[wanted[traces]]
+def _wanted(spans: Spans, source: Source, request: SearchRequest) -> Mask | None:
+    """Traces that count: in the range, and not gathered elsewhere; None for all."""
+    wanted = in_range(spans, source, request.start_seconds, request.end_seconds)
+    if not len(source.leave):
+        return wanted
+    mine = source.wanted(spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW))
+    if wanted is None or mine is None:
+        return wanted if mine is None else mine
+    return wanted & mine
+
+
+def _newest(spans: Spans, traces: Rows, sets: Spansets | None, limit: int) -> list[Match]:
+    high, low = (spans.numbers(c)[traces] for c in (Fixed.TRACE_ID_HIGH, Fixed.TRACE_ID_LOW))
     start = spans.numbers(Fixed.TRACE_START)[traces]
-    newest = np.lexsort((low[traces], high[traces], -start))[: request.limit]
-    return [
-        Match(int(start[i]), int(high[t]) << 64 | int(low[t]), int(t), spans, sets)
-        for i, t in zip(newest.tolist(), traces[newest].tolist(), strict=True)
-    ]
+    order = np.lexsort((low, high, -start))[:limit].tolist()
+    return [Match(int(start[i]), int(high[i]) << 64 | int(low[i]), int(traces[i]), spans, sets) for i in order]
 
 
 def _answer(request: SearchRequest, planned: Plan | None, state: _Run) -> SearchAnswer:

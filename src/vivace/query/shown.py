@@ -16,7 +16,7 @@ import numpy as np
 from vivace.model.frame import Level, Rows
 from vivace.query.answers import Value
 from vivace.query.fields import read
-from vivace.query.filters import FLIPPED, of_spans
+from vivace.query.filters import FLIPPED, at_rows, of_spans
 from vivace.query.groups import plain
 from vivace.query.spans import Spans
 from vivace.query.values import compare_static, elements_that
@@ -52,12 +52,16 @@ class Shown:
     def values(self, spans: Spans, rows: Rows) -> list[Value]:
         """What is shown of some spans, None for nothing."""
         values = read(spans, self.field)
+        of_children = values.level in (Level.EVENT, Level.LINK)
+        if not self.conditions or not of_children:
+            values = at_rows(spans, values, rows)
         if not self.conditions:
-            return plain(of_spans(spans, values).take(rows, Level.SPAN))
+            return plain(values)
         holds = np.zeros(values.count, bool)
         for op, static in self.conditions:
             holds |= compare_static(values, op, static)
-        shown = plain(of_spans(spans, values.where(holds), last=True).take(rows, Level.SPAN))
+        values = values.where(holds)
+        shown = plain(of_spans(spans, values, last=True).take(rows, Level.SPAN) if of_children else values)
         return [self._elements(v) if isinstance(v, tuple) else v for v in shown]
 
     def _elements(self, array: tuple[Value, ...]) -> Value:

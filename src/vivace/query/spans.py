@@ -70,23 +70,31 @@ class Spans:
     # -- structure ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _place(self) -> NDArray[np.int64]:
-        """Ascending over all rows: the trace, then the nested set's left."""
-        return np.asarray((self.trace.astype(np.int64) << 32) + self.numbers(Fixed.NESTED_LEFT), np.int64)
+    def _before(self) -> NDArray[np.int64]:
+        """Where each trace's numbers begin when the nested sets of all traces are laid end to end, for each span.
+
+        A trace of n spans uses the numbers 1 to 2n, each once.
+        """
+        return np.repeat(2 * self.first_rows[:-1], np.diff(self.first_rows))
+
+    @cached_property
+    def _opened(self) -> NDArray[np.int64]:
+        """At each number how many spans, over all traces, have their left at or before it."""
+        opens = np.zeros(2 * self.count + 1, np.int64)
+        opens[self._before + self.numbers(Fixed.NESTED_LEFT)] = 1
+        return np.cumsum(opens)
 
     @cached_property
     def parent_rows(self) -> Rows:
         """The row of each span's parent, -1 where it has none that is stored."""
-        left = self.numbers(Fixed.NESTED_PARENT).astype(np.int64)
-        rows: Rows = np.searchsorted(self._place, (self.trace.astype(np.int64) << 32) + left)
-        parents: Rows = np.where(left > 0, rows, np.int64(-1))
-        return parents
+        left = self.numbers(Fixed.NESTED_PARENT)
+        has = left > 0
+        return np.where(has, self._opened[self._before + np.where(has, left, 0)] - 1, -1)
 
     @cached_property
     def subtree_ends(self) -> Rows:
         """The row behind the last descendant of each span."""
-        right = self.numbers(Fixed.NESTED_RIGHT).astype(np.int64)
-        ends: Rows = np.searchsorted(self._place, (self.trace.astype(np.int64) << 32) + right)
+        ends: Rows = self._opened[self._before + self.numbers(Fixed.NESTED_RIGHT)]
         return ends
 
     def child_counts(self) -> NDArray[np.int64]:

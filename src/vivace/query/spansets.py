@@ -2,7 +2,8 @@
 
 Rule 1  a spanset is spans of one trace. A trace has at most one until by() splits it; coalesce() joins them again.
 Rule 2  a spanset that has lost all its spans is gone.
-Rule 3  aggregates leave out spans whose field has no value or is no number; of a spanset without any, nothing holds.
+Rule 3  aggregates leave out spans whose field has no value or is no number; of a spanset without any, nothing holds. Of whole
+        numbers they are whole; with a float among them they are floats.
 Rule 4  an operator between spansets needs one spanset a trace on both sides.
 """
 
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 
 from vivace.errors import RequestError
 from vivace.model.frame import Level, Mask, Numbers, Rows
-from vivace.query.filters import evaluate, matching, of_spans
-from vivace.query.groups import code, combine
+from vivace.query.filters import at_rows, code_rows, evaluate, matching
+from vivace.query.groups import combine
 from vivace.query.spans import Spans
 from vivace.query.structure import combine as combine_structure
-from vivace.query.values import Lane, Values, calculate, compare, constant, negate
+from vivace.query.values import Lane, Values, calculate, compare, constant, negate, present
 from vivace.traceql import canonical
 from vivace.traceql.ast import (
     Aggregate,
@@ -62,6 +63,11 @@ class Spansets:
     labels: Mapping[str, Label] = field(default_factory=dict)
 
     @property
+    def nbytes(self) -> int:
+        labels = 64 * len(self) * len(self.labels)  # about: a number, or a code and its share of the table
+        return int(self.rows.nbytes + self.sets.nbytes) + labels
+
+    @property
     def firsts(self) -> Rows:
         """Where each set begins in `rows`."""
         if not len(self.sets):
@@ -83,7 +89,9 @@ def run(spans: Spans, stages: tuple[Stage, ...], *, among: Mask | None = None) -
     """The spansets that come out of a pipeline; `among`: only these spans take part."""
     start, *rest = stages
     match start:
-        case SpansetFilter() | SpansetOperation() | SpansetPipeline():
+        case SpansetPipeline():
+            found = run(spans, start.stages, among=among)
+        case SpansetFilter() | SpansetOperation():
             found = by_trace(spans, _mask(spans, start, among))
         case _:
             rest = list(stages)
@@ -154,13 +162,13 @@ def _single(spans: Spans, found: Spansets) -> Mask:
 
 
 def _group(spans: Spans, stage: GroupBy, found: Spansets) -> Spansets:
-    keys = [of_spans(spans, evaluate(spans, e)).take(found.rows, Level.SPAN) for e in stage.expressions]
-    groups, firsts = combine([found.sets, *(code(key).codes for key in keys)])
+    keys = [evaluate(spans, e) for e in stage.expressions]
+    groups, firsts = combine([found.sets, *(code_rows(spans, key, found.rows).codes for key in keys)])
     order = np.argsort(groups, kind="stable")
     before = found.sets[firsts]
     labels = {name: (values.take(before, Level.SPAN), missing) for name, (values, missing) in found.labels.items()}
     for expression, key in zip(stage.expressions, keys, strict=True):
-        labels[f"by({canonical(expression)})"] = (key.take(firsts, Level.SPAN), NO_VALUE)
+        labels[f"by({canonical(expression)})"] = (at_rows(spans, key, found.rows[firsts]), NO_VALUE)
     return Spansets(found.rows[order], groups[order], labels)
 
 
@@ -196,25 +204,51 @@ def _scalar(spans: Spans, scalar: Scalar, found: Spansets) -> Values:
 
 
 def _aggregate(spans: Spans, kind: AggregateKind, argument: FieldExpression, found: Spansets) -> Values:
-    values = of_spans(spans, evaluate(spans, argument)).take(found.rows, Level.SPAN)
+    values = at_rows(spans, evaluate(spans, argument), found.rows)
+    parts = [one_type(values)] if kind is AggregateKind.AVG else _one_type_a_set(values, found)
+    lanes = (_reduce(kind, type_, numbers, found) for type_, numbers in parts)
+    return Values(Level.SPAN, len(found), tuple(lane for lane in lanes if lane is not None))
+
+
+def _one_type_a_set(values: Values, found: Spansets) -> list[tuple[Type, Numbers]]:
+    """The numbers among values: whole ones where a set has no others, else all of the set as floats or durations."""
     type_, numbers = one_type(values)
-    valid = np.ones(len(numbers), bool) if numbers.valid is None else numbers.valid
-    places = np.flatnonzero(valid)
-    has, firsts, counts = np.unique(found.sets[places], return_index=True, return_counts=True)
+    whole = [lane.column for lane in values.lanes if lane.type is Type.INT and isinstance(lane.column, Numbers)]
+    if type_ is Type.INT or not whole:
+        return [(type_, numbers)]
+    is_whole = present(whole[0])
+    mixed = np.zeros(len(found), bool)
+    mixed[found.sets[present(numbers) & ~is_whole]] = True
+    of_mixed = mixed[found.sets]
+    return [
+        (type_, Numbers(numbers.values, present(numbers) & of_mixed)),
+        (Type.INT, Numbers(whole[0].values, is_whole & ~of_mixed)),
+    ]
+
+
+def _reduce(kind: AggregateKind, type_: Type, numbers: Numbers, found: Spansets) -> Lane | None:
+    """The aggregate of each set that has a number; None where none has."""
+    places = np.flatnonzero(present(numbers))
     if not len(places):
-        return Values(Level.SPAN, len(found))
+        return None
+    sets = found.sets[places]  # ascending
+    firsts = np.flatnonzero(np.append(True, sets[1:] != sets[:-1]))
+    has, counts = sets[firsts], np.diff(firsts, append=len(sets))
     picked = numbers.values[places]
+    defined = np.zeros(len(found), bool)
+    defined[has] = True
     if kind is AggregateKind.AVG:
         sums = np.add.reduceat(picked.astype(np.float64), firsts) / counts
         type_ = Type.DURATION if type_ is Type.DURATION else Type.FLOAT
         reduced: NDArray[Any] = sums.astype(np.int64) if type_ is Type.DURATION else sums
     else:
         reduced = _REDUCE[kind](picked, firsts)
+        if kind is AggregateKind.SUM and reduced.dtype.kind == "i":
+            about = np.add.reduceat(picked.astype(np.float64), firsts)
+            defined[has[np.abs(about - reduced) > 2.0**62]] = False  # beyond 64 bits: it has gone round
     result = np.zeros(len(found), reduced.dtype)
     result[has] = reduced
-    defined = np.zeros(len(found), bool)
-    defined[has] = True
-    return Values(Level.SPAN, len(found), (Lane(type_, Numbers(result, None if defined.all() else defined)),))
+    return Lane(type_, Numbers(result, None if defined.all() else defined))
 
 
 _REDUCE: dict[AggregateKind, Callable[[NDArray[Any], Rows], NDArray[Any]]] = {
@@ -238,7 +272,7 @@ def one_type(values: Values) -> tuple[Type, Numbers]:
     for lane in lanes:
         column = lane.column
         assert isinstance(column, Numbers)  # chosen above
-        valid = np.ones(values.count, bool) if column.valid is None else column.valid
+        valid = present(column)
         result[valid] = column.values[valid]
         defined |= valid
     return type_, Numbers(result, defined)

@@ -75,26 +75,26 @@ def _texts(column: object, rows: Rows) -> list[str | None]:
     return [table[code].as_py() if code < len(table) else None for code in column.codes[rows].tolist()]
 
 
-def _services(spans: Spans, traces: Rows) -> list[Mapping[str, ServiceStats]]:
+def _services(spans: Spans, traces: Rows) -> Sequence[Mapping[str, ServiceStats]]:
     """Spans and errors by service, of whole traces. A service is the resource's `service.name` where that is a string, else ""."""
     attribute = spans.frame.attribute(AttributeScope.RESOURCE, "service.name")
-    owner = spans.frame.owners(Level.RESOURCE)
-    status = spans.numbers(Fixed.STATUS)
-    strings = attribute.strings if attribute is not None else None
-    found: list[Mapping[str, ServiceStats]] = []
-    for trace in traces.tolist():
-        rows = slice(int(spans.first_rows[trace]), int(spans.first_rows[trace + 1]))
-        resources, place = np.unique(owner[rows], return_inverse=True)
-        counts = np.bincount(place)
-        errors = np.bincount(place, weights=status[rows] == ERROR)
-        by_name: dict[str, list[int]] = {}
-        for resource, count, error in zip(resources.tolist(), counts.tolist(), errors.tolist(), strict=True):
-            code = int(strings.codes[resource]) if strings is not None else -1
-            name = strings.table[code].as_py() if strings is not None and code < len(strings.table) else ""
-            entry = by_name.setdefault(name, [0, 0])
-            entry[0] += count
-            entry[1] += int(error)
-        found.append({name: ServiceStats(*both) for name, both in by_name.items()})
+    if attribute is not None and attribute.strings is not None:
+        codes, names = attribute.strings.codes, [*attribute.strings.table.to_pylist(), ""]
+    else:
+        codes, names = np.zeros(spans.frame.count(Level.RESOURCE), np.int32), [""]
+    firsts, ends = spans.first_rows[traces], spans.first_rows[traces + 1]
+    rows = _ranges(firsts, ends)
+    place = np.repeat(np.arange(len(traces)), ends - firsts) * len(names)
+    place += codes[spans.frame.owners(Level.RESOURCE)[rows]]
+    counts = np.bincount(place, minlength=len(traces) * len(names))
+    errors = np.bincount(place[spans.numbers(Fixed.STATUS)[rows] == ERROR], minlength=len(counts))
+    found: list[dict[str, ServiceStats]] = [{} for _ in traces]
+    for at in np.flatnonzero(counts).tolist():
+        trace, name = divmod(at, len(names))
+        before = found[trace].get(names[name], ServiceStats(0, 0))  # an empty name, and none, are one
+        found[trace][names[name]] = ServiceStats(
+            before.span_count + int(counts[at]), before.error_count + int(errors[at])
+        )
     return found
 
 

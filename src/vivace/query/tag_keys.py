@@ -23,7 +23,7 @@ from vivace.query.spans import Spans
 from vivace.storage.block_reader import Block
 from vivace.storage.column_cache import ColumnCache
 from vivace.storage.column_files import damage
-from vivace.storage.layout import ATTRIBUTES
+from vivace.storage.layout import ATTRIBUTES, RESOURCES
 from vivace.storage.row_group import RowGroup
 
 WELL_KNOWN = {
@@ -102,7 +102,8 @@ class KeyReader:
             batch = spans.frame._arranged.batch
             return _keys_of_pairs(_pairs(batch, scope), batch.dictionary, rows)
         if scope in SHARED:
-            tables = source.block.tables()
+            with damage(source.block.directory / RESOURCES, "resources and scopes"):
+                tables = source.block.tables()
             return _keys_of_pairs(_shared_pairs(tables, scope), tables, rows)
         assert isinstance(spans.frame, RowGroup)  # by sources.py
         return self._of_row_group(source.block, spans.frame, scope, rows, known)

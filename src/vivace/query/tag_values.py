@@ -89,7 +89,7 @@ class _Run:
     """What a request has so far."""
 
     caps: Caps
-    found: Union = field(default_factory=Union)
+    found: Union
     cost: QueryCost = field(default_factory=QueryCost)
     message: str = ""
 
@@ -156,7 +156,7 @@ class TagValues:
             return TagValuesAnswer((), QueryCost())
         question = _Question(_scoped(field), planned, request.start_seconds, request.end_seconds)
         state = self._run(tenant, question, request.limit, control)
-        found = state.found.folded()
+        found = state.found.all()
         values, left_out = as_values(found if own is None else found.equal_to(own), state.caps)
         return TagValuesAnswer(values, state.cost, "; ".join(filter(None, (left_out, state.message))))
 
@@ -168,11 +168,12 @@ class TagValues:
         field = _V1_FIELDS.get(request.tag, Attribute(Scope.UNSCOPED, request.tag))
         question = _Question(_scoped(field), None, request.start_seconds, request.end_seconds)
         state = self._run(tenant, question, request.limit, control)
-        values, _ = as_values(state.found.folded(), state.caps)
+        values, _ = as_values(state.found.all(), state.caps)
         return tuple(sorted({value.value for value in values}))
 
     def _run(self, tenant: str, question: _Question, limit: int, control: QueryControl) -> _Run:
-        state = _Run(Caps(limit, self._bytes_max(tenant)))
+        caps = Caps(limit, self._bytes_max(tenant))
+        state = _Run(caps, Union(caps.fold_min))
         with self._store.snapshot(tenant) as snapshot:
             snapshot = self._within_blocks_max(tenant, snapshot, state)
             if question.needs_whole_traces:
@@ -189,7 +190,7 @@ class TagValues:
             f"only the newest {allowed} of {len(snapshot.blocks)} blocks were read: "
             "read.max_blocks_per_tag_values_query"
         )
-        return replace(snapshot, blocks=snapshot.blocks[:allowed])
+        return replace(snapshot, blocks=snapshot.blocks)
 
     # -- without a filter: what each block has, each part of the head -------------------------------------------------
 
@@ -285,7 +286,7 @@ def _is_done(control: QueryControl, state: _Run) -> bool:
     if control.is_over():
         state.message = TIME_IS_UP
         return True
-    return state.caps.are_passed(state.found.folded())
+    return state.caps.are_passed(state.found.known)
 
 
 def _may_match(source: Source, question: _Question) -> bool:
@@ -308,9 +309,9 @@ def _of_source(source: Source, spans: Spans, question: _Question) -> Distinct:
 
 def _of_groups(groups: Sequence[RowGroup], fields: tuple[Field, ...]) -> Distinct:
     found = Union()
-    for group in groups:
+    for group in reversed(groups):  # the last is the newest
         found.add(_all_of(group, fields))
-    return found.folded()
+    return found.all()
 
 
 def _all_of(frame: Frame, fields: tuple[Field, ...]) -> Distinct:

@@ -22,7 +22,8 @@ from vivace.model.frame import Compounds, Level, Mask, Numbers, Rows, Strings
 from vivace.model.schema import KINDS, STATUSES
 from vivace.query.arrays import Decoded, elements
 from vivace.query.verdicts import hex_digits, verdict
-from vivace.traceql.ast import Operator, Static, StaticKind
+from vivace.traceql.ast import INT_MIN, Operator, Static, StaticKind
+from vivace.traceql.fold import arithmetic
 from vivace.traceql.types import NUMERIC, Type, static_type
 
 
@@ -87,12 +88,7 @@ class Values:
         lanes = tuple(Lane(lane.type, _where(lane.column, mask)) for lane in self.lanes)
         compounds = self.compounds
         if compounds is not None:
-            keep = mask[compounds.rows]
-            compounds = Compounds(
-                compounds.rows[keep],
-                tuple(t for t, k in zip(compounds.types, keep, strict=True) if k),
-                tuple(v for v, k in zip(compounds.values, keep, strict=True) if k),
-            )
+            compounds = pick_compounds(compounds, mask[compounds.rows])
         return replace(self, lanes=lanes, compounds=compounds)
 
 
@@ -251,11 +247,11 @@ def _flat(rows: list[int], flat: list[Decoded]) -> tuple[Rows, Values]:
 
 def negate(values: Values) -> Values:
     """`-value` of numbers; other values have none."""
-    lanes = (
-        Lane(lane.type, Numbers(-lane.column.values, lane.column.valid))
-        for lane in values.lanes
-        if lane.type in NUMERIC and isinstance(lane.column, Numbers)
-    )
+    lanes = []
+    for kind, numbers in _numbers(values):
+        defined = None if kind is Type.FLOAT else numbers.values != INT_MIN
+        with np.errstate(over="ignore"):
+            lanes.append(Lane(kind, _defined(Numbers(-numbers.values, numbers.valid), defined)))
     return Values(values.level, values.count, tuple(lanes))
 
 
@@ -278,38 +274,67 @@ def _numbers(values: Values) -> Iterator[tuple[Type, Numbers]]:
 
 
 def _operate(a: Numbers, op: Operator, b: Numbers, kind: Type) -> Numbers:
-    valid = np.ones(len(a), bool)
-    for column in (a, b):
-        if column.valid is not None:
-            valid = valid & column.valid
-    whole = a.values.dtype.kind == "i" and b.values.dtype.kind == "i"
+    valid = present(a) & present(b)
     with np.errstate(all="ignore"):
-        if whole and op is not Operator.POWER:
+        if a.values.dtype.kind == "i" and b.values.dtype.kind == "i":
             values, defined = _whole(a.values, op, b.values)
-            valid = valid & defined
         else:
             values = _real(a.values.astype(np.float64), op, b.values.astype(np.float64))
-            valid = valid & np.isfinite(values)
+            defined = np.isfinite(values)
             if kind is not Type.FLOAT:
-                valid = valid & (np.abs(values) < 2.0**63)
-                values = np.where(valid, values, 0).astype(np.int64)
-    return Numbers(values, None if valid.all() else valid)
+                defined = np.abs(values) < 2.0**63
+                values = np.where(defined, values, 0).astype(np.int64)
+    return _defined(Numbers(values, valid), defined)
 
 
-def _whole(a: NDArray[np.int64], op: Operator, b: NDArray[np.int64]) -> tuple[NDArray[Any], Mask]:
-    """Division and modulo cut towards zero, as Go's do."""
-    always = np.ones(len(a), bool)
+def _defined(numbers: Numbers, defined: Mask | None) -> Numbers:
+    """Numbers of which only those of `defined` are there."""
+    if defined is None:
+        return numbers
+    valid = defined if numbers.valid is None else numbers.valid & defined
+    return Numbers(numbers.values, None if valid.all() else valid)
+
+
+def _whole(a: NDArray[np.int64], op: Operator, b: NDArray[np.int64]) -> tuple[NDArray[np.int64], Mask]:
+    """Whole numbers, and which of them there are: none beyond 64 bits. Division and modulo cut towards zero, as Go's do."""
     match op:
         case Operator.ADD:
-            return a + b, always
+            result = a + b
+            return result, ((a ^ result) & (b ^ result)) >= 0
         case Operator.SUBTRACT:
-            return a - b, always
+            result = a - b
+            return result, ((a ^ b) & (a ^ result)) >= 0
         case Operator.MULTIPLY:
-            return a * b, always
-        case _:
-            divisor = np.where(b == 0, 1, b)
+            return _exactly(a, op, b, a * b, a.astype(np.float64) * b.astype(np.float64))
+        case Operator.DIVIDE | Operator.MODULO:
+            defined = b != 0
+            if op is Operator.DIVIDE:
+                defined &= (a != INT_MIN) | (b != -1)
+            divisor = np.where(defined, b, 1)
             rest = np.fmod(a, divisor)
-            return (rest if op is Operator.MODULO else (a - rest) // divisor), b != 0
+            return (rest if op is Operator.MODULO else (a - rest) // divisor), defined
+        case _:
+            about = np.power(a.astype(np.float64), b.astype(np.float64))
+            small = np.abs(about) < EXACT
+            return _exactly(a, op, b, np.where(small, about, 0).astype(np.int64), about)
+
+
+EXACT = 2.0**53
+"""Whole numbers below it are what they are as floats too."""
+
+
+def _exactly(
+    a: NDArray[np.int64], op: Operator, b: NDArray[np.int64], result: NDArray[np.int64], about: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], Mask]:
+    """`result`, but where it is `about` so large that it may be wrong, it is calculated number by number."""
+    defined = np.ones(len(a), bool)
+    for row in np.flatnonzero(~(np.abs(about) < EXACT)).tolist():
+        lhs, rhs = (Static(StaticKind.INT, int(side[row])) for side in (a, b))
+        exact = arithmetic(op, lhs, rhs, offset=0)
+        defined[row] = exact is not None
+        if exact is not None and isinstance(exact.value, int):
+            result[row] = exact.value
+    return result, defined
 
 
 def _real(a: NDArray[np.float64], op: Operator, b: NDArray[np.float64]) -> NDArray[Any]:
@@ -330,9 +355,7 @@ def _real(a: NDArray[np.float64], op: Operator, b: NDArray[np.float64]) -> NDArr
 
 def _either(a: Numbers, b: Numbers) -> Numbers:
     """The values of both; no row has two."""
-    a_valid = np.ones(len(a), bool) if a.valid is None else a.valid
-    b_valid = np.ones(len(b), bool) if b.valid is None else b.valid
-    return Numbers(np.where(a_valid, a.values, b.values), a_valid | b_valid)
+    return Numbers(np.where(present(a), a.values, b.values), present(a) | present(b))
 
 
 def as_text(table: pa.Array) -> pa.Array:
@@ -341,6 +364,11 @@ def as_text(table: pa.Array) -> pa.Array:
 
 
 # -- rows ---------------------------------------------------------------------------------------------------------------
+
+
+def present(numbers: Numbers) -> Mask:
+    """Rows that have a number."""
+    return np.ones(len(numbers), bool) if numbers.valid is None else numbers.valid
 
 
 def _valid(column: Column) -> Mask | None:
@@ -371,6 +399,20 @@ def _where(column: Column, mask: Mask) -> Column:
             return Numbers(column.values, mask if column.valid is None else column.valid & mask)
         case Ids():
             return _where(column.strings(), mask)
+
+
+def pick_compounds(compounds: Compounds, wanted: Mask) -> Compounds | None:
+    """Those of which `wanted` has one entry each says so; None for none."""
+    if wanted.all():
+        return compounds if len(compounds) else None
+    picked = np.flatnonzero(wanted).tolist()
+    if not picked:
+        return None
+    return Compounds(
+        compounds.rows[picked],
+        tuple(compounds.types[i] for i in picked),
+        tuple(compounds.values[i] for i in picked),
+    )
 
 
 def _take_compounds(compounds: Compounds, rows: NDArray[np.integer[Any]], count: int) -> Compounds | None:
