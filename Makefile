@@ -9,7 +9,7 @@ STAMP := .make/setup
 run: setup
 	$(BIN)/vivace -config.file=deploy/local.yaml
 
-test: setup lint types
+test: setup lint types prometheus
 	$(BIN)/python -m pytest
 
 setup: $(STAMP)
@@ -18,6 +18,17 @@ $(STAMP): pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	mkdir -p .make && touch $(STAMP)
+
+# The Prometheus that tests write to: Debian's package, unpacked and not installed, so no service starts; one on the PATH will do.
+PROMETHEUS := .make/prometheus/usr/bin/prometheus
+.PHONY: prometheus
+prometheus:
+	@command -v prometheus || test -x $(PROMETHEUS) || $(MAKE) $(PROMETHEUS)
+
+$(PROMETHEUS):
+	mkdir -p .make
+	cd .make && (apt-get download -q prometheus || (apt-get update -q && apt-get download -q prometheus))
+	dpkg -x .make/prometheus_*.deb .make/prometheus && rm .make/prometheus_*.deb
 
 lint: setup
 	$(BIN)/ruff check src tests bench setup.py

@@ -23,10 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generator": {"model"},
     "query": {"traceql", "storage", "model"},
     "api": {"query", "traceql", "model"},
+    "commands": {"storage"},
     "ui": set(),
 }
 
-TOP = {"service", "process", "wiring", "status", "memory", "cli", "observers", "__init__", "__main__"}
+TOP = {"service", "generation", "process", "wiring", "status", "memory", "cli", "observers", "__init__", "__main__"}
 """These connect the rooms, so they see all of them; no room imports them. `vivace` itself is the version."""
 
 LINES_MAX = 450

@@ -1,5 +1,7 @@
 """The program: reads the command line, sets up the log, then runs, verifies or says its version.
 
+A first argument without a dash names one of the commands beside the server: commands/.
+
 Exit codes: 0 done, 1 the configuration cannot be used, 2 the command line cannot be understood; else what the service returns.
 """
 
@@ -11,7 +13,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from vivace import __version__, logs
+from vivace import __version__, commands, logs
 from vivace.config.flags import COMMAND_LINE, flag_names
 from vivace.config.load import load
 from vivace.config.settings import Settings
@@ -22,8 +24,11 @@ _log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with the arguments behind the program name (those of the process when None); returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in commands.COMMANDS:
+        return commands.run(arguments)
     try:
-        invocation = load(sys.argv[1:] if argv is None else argv)
+        invocation = load(arguments)
     except ConfigError as error:
         if error.place == COMMAND_LINE:
             print(error, file=sys.stderr)
@@ -32,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     match invocation.action:
         case "help":
-            print("usage: vivace [-flag=value ...]\n" + "\n".join(f"  -{name}" for name in flag_names()))
+            print(
+                f"usage: vivace [-flag=value ...]\n{commands.SUMMARY}\n"
+                + "\n".join(f"  -{name}" for name in flag_names())
+            )
             return 0
         case "version":
             print(f"vivace, version {__version__} (python {platform.python_version()}, {platform.platform()})")

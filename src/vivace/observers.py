@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from prometheus_client import Counter
+
 from vivace.errors import DecodeError, DiskFullError, LimitError
+from vivace.generator.generator import Generator
+from vivace.generator.observer import GeneratorObserver
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.outcome import Outcome
 from vivace.storage.disk import DiskBudget
@@ -136,3 +140,47 @@ class Gauges:
         yield Reading(Pulled.DISK_FLOOR_BYTES, figures.floor_bytes)
         if figures.time_to_full_seconds is not None:
             yield Reading(Pulled.DISK_TIME_TO_FULL_SECONDS, figures.time_to_full_seconds)
+
+
+def generator_observer(telemetry: Telemetry) -> GeneratorObserver:
+    """Counts what the metrics generator does."""
+    t, label = telemetry, telemetry.tenant_label
+
+    def received(tenant: str, spans: int, size: int) -> None:
+        t.tempo_metrics_generator_spans_received.labels(label(tenant)).inc(spans)
+        t.tempo_metrics_generator_bytes_received.labels(label(tenant)).inc(size)
+
+    def of_tenant(counter: Counter) -> Callable[[str, int], None]:
+        return lambda tenant, n: counter.labels(label(tenant)).inc(n)
+
+    def discarded(tenant: str, reason: str, processor: str, spans: int) -> None:
+        t.tempo_metrics_generator_spans_discarded.labels(processor, reason, label(tenant)).inc(spans)
+
+    def collection_failed(tenant: str, error: str) -> None:
+        t.tempo_metrics_generator_registry_collections_failed.labels(error, label(tenant)).inc()
+
+    return GeneratorObserver(
+        received=received,
+        discarded=discarded,
+        update_failed=lambda x: t.tempo_metrics_generator_active_processors_update_failed.labels(label(x)).inc(),
+        series_added=of_tenant(t.tempo_metrics_generator_registry_series_added),
+        series_removed=of_tenant(t.tempo_metrics_generator_registry_series_removed),
+        series_limited=of_tenant(t.tempo_metrics_generator_registry_series_limited),
+        collected=lambda tenant: t.tempo_metrics_generator_registry_collections.labels(label(tenant)).inc(),
+        collection_failed=collection_failed,
+        edges=lambda tenant, n: t.service_graphs_edges.inc(n, label(tenant)),
+        edges_expired=lambda tenant, n: t.service_graphs_expired_edges.inc(n, label(tenant)),
+        edges_dropped=lambda tenant, n: t.service_graphs_dropped_spans.inc(n, label(tenant)),
+    )
+
+
+def generator_readings(generator: Generator, telemetry: Telemetry) -> Iterator[Reading]:
+    """The generator's figures, for a scrape."""
+    for tenant, figures in generator.figures().items():
+        label = (telemetry.tenant_label(tenant),)
+        for processor in figures.processors:
+            yield Reading(Pulled.GENERATOR_PROCESSORS, 1, (processor, *label))
+        yield Reading(Pulled.GENERATOR_SERIES, figures.active_series, label)
+        yield Reading(Pulled.GENERATOR_SERIES_MAX, figures.series_max, label)
+        yield Reading(Pulled.GENERATOR_SERIES_DEMAND, figures.series_demand, label)
+        yield Reading(Pulled.GENERATOR_ENTITY_DEMAND, figures.entity_demand, label)

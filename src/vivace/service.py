@@ -1,7 +1,8 @@
 """The service: builds every part, connects them, starts them in the order that spans flow, stops them in reverse.
 
     receivers ─► group commit ─► WAL ─► head ─cut─► blocks ─► compaction, retention      (ingest/, storage/)
-                                          └───────────┴─► lookups ─► HTTP API            (query/, api/)
+                      │                   └───────────┴─► queries ─► HTTP API, gRPC      (query/, api/)
+                      └─► generator ─► remote write                                      (generator/)
 
 Read this first; then each room's own front page. What a part needs comes through its constructor, and only from here.
 """
@@ -26,6 +27,7 @@ from vivace.config.live import LiveLimits
 from vivace.config.settings import Settings
 from vivace.config.unfinished import unfinished
 from vivace.errors import NotFoundError, StorageError, UnavailableError
+from vivace.generation import Generation
 from vivace.ingest.admission import Admission
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.decode import native_notice
@@ -103,6 +105,7 @@ class Service:
         )
         self._store = self._build_store()
         self._upkeep = self._build_upkeep()
+        self._generation = Generation(settings, self._limits, self._disk, self._telemetry)
         self._commit = self._build_commit()
         querier = settings.querier
         self._queries = QueryPool(settings.query_frontend.max_outstanding_per_tenant, querier.max_concurrent_queries)
@@ -114,6 +117,7 @@ class Service:
                 lambda tenant: self._limits.of(tenant).read.max_bytes_per_tag_values_query,
                 lambda tenant: self._limits.of(tenant).read.max_blocks_per_tag_values_query,
             ),
+            tidy=trim_memory,
         )
         self._receivers = self._build_receivers()
         self._http = self._build_http()
@@ -224,6 +228,7 @@ class Service:
             Admission(lambda tenant: self._limits.of(tenant).ingestion, self._clock),
             attribute_bytes_max=self._attribute_bytes_max,
             observer=CommitObserver(self._telemetry),
+            sinks=[self._generation.offer],
         )
 
     def _attribute_bytes_max(self, tenant: str) -> int:
@@ -300,6 +305,7 @@ class Service:
         await self._http.start()
         await self._grpc.start()
         await asyncio.to_thread(self._recover)
+        self._generation.start()
         self._commit.start()
         self._upkeep.start()
         for receiver in self._receivers:
@@ -385,6 +391,7 @@ class Service:
         await asyncio.sleep(self.settings.shutdown_delay.total_seconds())
         await asyncio.gather(*(r.stop(STOP_SECONDS) for r in self._receivers))
         await self._commit.stop()
+        await asyncio.to_thread(self._generation.stop, STOP_SECONDS)
         if self.settings.ingester.flush_all_on_shutdown:
             await self.flush(None)
 

@@ -18,6 +18,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -35,26 +36,12 @@ TENANTS_MAX = 1000
 """Tenants with label values of their own: at some 20 series a tenant, what one scrape can carry."""
 TENANT_OVERFLOW = "__overflow__"
 
-_REQUEST_BUCKETS = (
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    1.5,
-    2.5,
-    5,
-    10,
-    25,
-    50,
-    100,
-)  # Tempo's own, its mixin reads them
+_REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 25, 50, 100)  # Tempo's, for its mixin
 _QUERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
 _PUSH_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _FSYNC_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _GROUP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_SEND_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300)  # Prometheus's own
 _WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -77,6 +64,16 @@ class Pulled(StrEnum):
     HEAD_TRACES = "vivace_head_traces"
     COMMIT_QUEUE_REQUESTS = "vivace_commit_queue_requests"
     COMMIT_QUEUE_BYTES = "vivace_commit_queue_bytes"
+    GENERATOR_PROCESSORS = "tempo_metrics_generator_active_processors"
+    GENERATOR_SERIES = "tempo_metrics_generator_registry_active_series"
+    GENERATOR_SERIES_MAX = "tempo_metrics_generator_registry_max_active_series"
+    GENERATOR_SERIES_DEMAND = "tempo_metrics_generator_registry_active_series_demand_estimate"
+    GENERATOR_ENTITY_DEMAND = "tempo_metrics_generator_registry_entity_demand_estimate"
+    REMOTE_SAMPLES_PENDING = "prometheus_remote_storage_samples_pending"
+    REMOTE_SENT_TIMESTAMP = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"
+    REMOTE_TIMESTAMP = "prometheus_remote_storage_highest_timestamp_in_seconds"
+    REMOTE_QUEUE_BYTES = "vivace_remote_write_queue_bytes"
+    REMOTE_OLDEST_SECONDS = "vivace_remote_write_oldest_seconds"
 
 
 PULLED: dict[Pulled, tuple[tuple[str, ...], str]] = {
@@ -96,6 +93,16 @@ PULLED: dict[Pulled, tuple[tuple[str, ...], str]] = {
     Pulled.HEAD_TRACES: ((), "Traces in the head, all tenants together."),
     Pulled.COMMIT_QUEUE_REQUESTS: ((), "Requests waiting for the next group commit."),
     Pulled.COMMIT_QUEUE_BYTES: ((), "Bytes of the requests waiting for the next group commit."),
+    Pulled.GENERATOR_PROCESSORS: (("processor", "tenant"), "1 for each processor of the metrics generator that runs."),
+    Pulled.GENERATOR_SERIES: (("tenant",), "Series of the metrics generator."),
+    Pulled.GENERATOR_SERIES_MAX: (("tenant",), "Most series that a tenant may have; 0 sets no limit."),
+    Pulled.GENERATOR_SERIES_DEMAND: (("tenant",), "Series that there would be without a limit, about."),
+    Pulled.GENERATOR_ENTITY_DEMAND: (("tenant",), "Label sets that there would be without a limit, about."),
+    Pulled.REMOTE_SAMPLES_PENDING: (("remote_name", "url"), "Samples, exemplars and histograms that wait on disk."),
+    Pulled.REMOTE_SENT_TIMESTAMP: (("remote_name", "url"), "Unix time of the newest samples that were sent."),
+    Pulled.REMOTE_TIMESTAMP: ((), "Unix time of the newest samples that were queued."),
+    Pulled.REMOTE_QUEUE_BYTES: ((), "Bytes of requests on disk for remote write."),
+    Pulled.REMOTE_OLDEST_SECONDS: (("remote_name", "url"), "Age of the oldest request that waits to be sent."),
 }
 
 
@@ -237,7 +244,67 @@ class Telemetry:
             "tempodb_retention_deleted", "Blocks deleted by retention.", registry=r
         )
 
+        made = partial(_generator_counter, r)
+        self.tempo_metrics_generator_spans_received = made("spans_received", "Spans that reached it.", tenant)
+        self.tempo_metrics_generator_bytes_received = made("bytes_received", "Bytes of these spans.", tenant)
+        self.tempo_metrics_generator_spans_discarded = made(
+            "spans_discarded", "Spans not counted; processor is empty where none counts them.", ("processor", "reason", *tenant)
+        )  # fmt: skip
+        self.tempo_metrics_generator_active_processors_update_failed = made(
+            "active_processors_update_failed", "Settings or spans that a tenant's processors could not use.", tenant
+        )
+        self.tempo_metrics_generator_registry_series_added = made("registry_series_added", "Series made.", tenant)
+        self.tempo_metrics_generator_registry_series_removed = made("registry_series_removed", "Series gone.", tenant)
+        self.tempo_metrics_generator_registry_series_limited = made("registry_series_limited", "Refused ones.", tenant)
+        self.tempo_metrics_generator_registry_collections = made("registry_collections", "Collections.", tenant)
+        self.tempo_metrics_generator_registry_collections_failed = made(
+            "registry_collections_failed", "Collections that failed.", ("error_type", *tenant)
+        )
+        graphs = "tempo_metrics_generator_processor_service_graphs_"
+        self.service_graphs_edges = _PlainCounter(f"{graphs}edges", "Edges begun.", tenant, r)
+        self.service_graphs_expired_edges = _PlainCounter(f"{graphs}expired_edges", "Edges with one side.", tenant, r)
+        self.service_graphs_dropped_spans = _PlainCounter(f"{graphs}dropped_spans", "Sides over max_items.", tenant, r)
+        remote = ("remote_name", "tenant", "url")
+        counter = partial(Counter, registry=r)
+        self.prometheus_remote_storage_samples = counter(
+            "prometheus_remote_storage_samples", "Samples sent, each attempt counted.", remote
+        )
+        self.prometheus_remote_storage_samples_failed = counter(
+            "prometheus_remote_storage_samples_failed", "Samples that the endpoint refused for good.", remote
+        )
+        self.prometheus_remote_storage_samples_retried = counter(
+            "prometheus_remote_storage_samples_retried", "Samples whose attempt failed and is repeated.", remote
+        )
+        self.prometheus_remote_storage_samples_dropped = counter(
+            "prometheus_remote_storage_samples_dropped", "Samples dropped unsent.", (*remote, "reason")
+        )
+        self.prometheus_remote_storage_exemplars = counter(
+            "prometheus_remote_storage_exemplars", "Exemplars sent, each attempt counted.", remote
+        )
+        self.prometheus_remote_storage_exemplars_failed = counter(
+            "prometheus_remote_storage_exemplars_failed", "Exemplars that the endpoint refused for good.", remote
+        )
+        self.prometheus_remote_storage_histograms = counter(
+            "prometheus_remote_storage_histograms", "Native histograms sent, each attempt counted.", remote
+        )
+        self.prometheus_remote_storage_histograms_failed = counter(
+            "prometheus_remote_storage_histograms_failed", "Native histograms refused for good.", remote
+        )
+        self.prometheus_remote_storage_bytes = counter(
+            "prometheus_remote_storage_bytes", "Compressed bytes of samples, exemplars and histograms sent.", remote
+        )
+        self.prometheus_remote_storage_sent_batch_duration_seconds = Histogram(
+            "prometheus_remote_storage_sent_batch_duration_seconds",
+            "Time of one attempt to send a request.",
+            ("remote_name", "url"),
+            buckets=_SEND_BUCKETS,
+            registry=r,
+        )
+
         # our own
+        self.remote_write_damaged_records = counter(
+            "vivace_remote_write_damaged_records", "Damaged places of the remote-write queue passed over.", remote[:1]
+        )
         self.build_info = Gauge("vivace_build_info", "1.", ("python_version", "version"), registry=r)
         self.build_info.labels(platform.python_version(), version).set(1)
         self.spans = Counter(
@@ -344,6 +411,10 @@ class _MemoryGauges(Collector):
         yield GaugeMetricFamily("go_memstats_heap_sys_bytes", "Memory budget of this process.", figures.budget)
         yield GaugeMetricFamily("go_memstats_heap_inuse_bytes", "Resident set of this process.", figures.resident)
         yield GaugeMetricFamily("go_memstats_heap_idle_bytes", "Memory budget minus resident set.", idle)
+
+
+def _generator_counter(registry: CollectorRegistry, name: str, meaning: str, labels: Sequence[str]) -> Counter:
+    return Counter(f"tempo_metrics_generator_{name}", meaning, labels, registry=registry)
 
 
 class _PlainCounter(Collector):

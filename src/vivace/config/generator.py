@@ -90,6 +90,16 @@ class SpanMetrics(Section):
         default=False, description="Whether the sampling threshold in the trace state weighs a span (Tempo 3.0)."
     )
     filter_policies: tuple[FilterPolicy, ...] = Field(default=(), description="Which spans count; none counts all.")
+    latency_metric_aliases: tuple[str, ...] = Field(
+        default=(),
+        description="More names for the latency histogram, such as `traces_spanmetrics_duration_seconds`, for dashboards "
+        "that look for it there; each one sends its series once more (ours).",
+    )
+    dimension_templates: tuple[str, ...] = Field(
+        default=(),
+        description="Dimensions that hold paths, such as `http.target`: their query is cut off and ids become `{id}`, "
+        "so that `/users/123?tab=1` counts as `/users/{id}`; keeps series few (ours).",
+    )
 
 
 class ServiceGraphs(Section):

@@ -32,8 +32,6 @@ class Pending:
 
 PENDING = (
     Pending(("query_frontend",), "there is one tenant", ("multi_tenant_queries_enabled",)),
-    Pending(("metrics_generator",), "no series are made of spans"),
-    Pending((*LIMITS_PATH, "metrics_generator"), "no series are made of spans"),
     Pending((*LIMITS_PATH, "read"), "no hint is unsafe here", ("unsafe_query_hints",)),
 )
 

@@ -38,8 +38,8 @@ from vivace.traceql.ast import Field
 
 T = TypeVar("T")
 
-COLUMNS_BYTES_MAX = 96 << 20
-"""Decoded columns. The 27 queries of the benchmark over a million spans use about 70 MB of them."""
+COLUMNS_BYTES_MAX = 80 << 20
+"""Decoded columns. The 27 queries of the benchmark over a million spans use about 95 MB of them."""
 
 PARTIALS_BYTES_MAX = 24 << 20
 """What queries made of row groups: spans found, partial series. One takes some 10 KB, more where many series come of it."""
@@ -48,6 +48,9 @@ MEMORY_BYTES_MAX = 192 << 20
 QUERY_BYTES_MAX = 128 << 20
 """Memory of running queries beside the caches: of all, and of one. A row group takes some 10 MB at most; what needs more is one
 trace of a million spans."""
+
+TIDY_SECONDS = 2.0
+"""Freed memory is given back after a query, at most this often: it takes some milliseconds."""
 
 TENANTS_MAX = 100
 """Tenants whose sources are remembered; of the others they are found anew."""
@@ -66,8 +69,15 @@ class Engines:
     """Search, tags and metrics of all tenants."""
 
     def __init__(
-        self, store: Store, pool: QueryPool, limits: EngineLimits, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        pool: QueryPool,
+        limits: EngineLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
+        """tidy: gives freed memory back to the system; called on a query thread now and then."""
         self.columns = ColumnCache(COLUMNS_BYTES_MAX)
         self.partials = ColumnCache(PARTIALS_BYTES_MAX)
         self.memory = QueryMemory(MEMORY_BYTES_MAX, QUERY_BYTES_MAX)
@@ -75,6 +85,8 @@ class Engines:
         self._pool = pool
         self._limits = limits
         self._clock = clock
+        self._tidy = tidy
+        self._tidied = clock()
         self._rooms: dict[str, SourceRoom] = {}
 
     async def search(
@@ -141,7 +153,15 @@ class Engines:
     async def _run(self, query: Callable[[QueryControl], T]) -> T:
         control = QueryControl(self.memory, self._clock, self._limits.seconds_max)
         try:
-            return await self._pool.run(query, control)
+            return await self._pool.run(self._tidily, query, control)
         except asyncio.CancelledError:
             control.stop()
             raise
+
+    def _tidily(self, query: Callable[[QueryControl], T], control: QueryControl) -> T:
+        try:
+            return query(control)
+        finally:
+            if self._clock() - self._tidied > TIDY_SECONDS:
+                self._tidied = self._clock()
+                self._tidy()

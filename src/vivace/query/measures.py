@@ -7,7 +7,7 @@ Rule 3  a value's bucket is the smallest power of two that is not less; what is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def measure(spans: Spans, function: MetricsFunction, rows: Rows, window: Window,
     buckets: NDArray[np.int64] | None = None
     scale = 1.0
     if function.field is not None:
-        rows, numbers, type_ = _measured(spans, function.field, rows)
+        rows, numbers, type_ = _measured(spans, function.field, rows, whole=function.kind in BUCKETED)
         if function.kind in BUCKETED:
             keep, buckets = _buckets(numbers)
             rows, scale = rows[keep], (1 / SECOND if type_ is Type.DURATION else 1.0)
@@ -116,10 +116,12 @@ def measure(spans: Spans, function: MetricsFunction, rows: Rows, window: Window,
     return _sparse(names, groups, step, values, function.kind, examples)
 
 
-def _measured(spans: Spans, field: Field, rows: Rows) -> tuple[Rows, NDArray[Any], Type]:
-    """(the rows that have a number, their numbers, its type)."""
+def _measured(spans: Spans, field: Field, rows: Rows, *, whole: bool) -> tuple[Rows, NDArray[Any], Type]:
+    """(the rows that have a number, their numbers, its type). whole: no floats."""
     of_events = field == Intrinsic(IntrinsicId.EVENT_TIME_SINCE_START)
     values = at_rows(spans, read(spans, field), rows)
+    if whole:
+        values = replace(values, lanes=tuple(lane for lane in values.lanes if lane.type is not Type.FLOAT))
     type_, numbers = one_type(values)
     if of_events:  # 0 where a span has none: so does Tempo
         valid = np.zeros(len(rows), bool) if not values.lanes else values.exists()
@@ -131,8 +133,6 @@ def _measured(spans: Spans, field: Field, rows: Rows) -> tuple[Rows, NDArray[Any
 
 def _buckets(values: NDArray[Any]) -> tuple[Mask, NDArray[np.int64]]:
     """(which values have a bucket, the exponents of those)."""
-    if values.dtype.kind == "f":
-        return np.zeros(len(values), bool), np.empty(0, np.int64)
     keep = values >= 2
     _, exponents = np.frexp((values[keep] - 1).astype(np.float64))
     return keep, exponents.astype(np.int64)

@@ -172,9 +172,9 @@ def _best(table: Table, limit: int, sign: int) -> Table:
     return dict(zip(names, kept, strict=True))
 
 
-def sort_key(labels: Labels) -> tuple[int, list[tuple[str, str]]]:
-    """Series by the number of their labels, then by keys and values."""
-    return len(labels), [(name, _text(value)) for name, _, value in labels]
+def sort_key(labels: Labels) -> list[tuple[str, str]]:
+    """Series by keys and values of their labels, one label after the other."""
+    return [(name, _text(value)) for name, _, value in labels]
 
 
 def _text(value: object) -> str:

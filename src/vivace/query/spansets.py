@@ -114,9 +114,13 @@ def _stage(spans: Spans, stage: Stage, found: Spansets) -> Spansets:
     match stage:
         case SpansetFilter():
             return found.keep(matching(spans, stage.expression)[found.rows])
-        case SpansetOperation() | SpansetPipeline():
+        case SpansetOperation():
             among = _single(spans, found)
             return replace(found.keep(_mask(spans, stage, among)[found.rows]), labels={})
+        case SpansetPipeline():
+            for inner in stage.stages:
+                found = _stage(spans, inner, found)
+            return found
         case ScalarFilter():
             return _scalar_filter(spans, stage, found)
         case GroupBy():

@@ -190,7 +190,7 @@ class TagValues:
             f"only the newest {allowed} of {len(snapshot.blocks)} blocks were read: "
             "read.max_blocks_per_tag_values_query"
         )
-        return replace(snapshot, blocks=snapshot.blocks)
+        return replace(snapshot, blocks=snapshot.blocks[:allowed])
 
     # -- without a filter: what each block has, each part of the head -------------------------------------------------
 

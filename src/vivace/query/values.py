@@ -179,11 +179,11 @@ def compare(a: Values, op: Operator, b: Values) -> Mask:
                 found |= _compare_lanes(x, op, y)
     if a.compounds is not None:
         rows, exploded = _explode(a.compounds)
-        other = replace(b, compounds=None).take(rows, b.level)  # of two arrays none is said to hold
-        found[rows[compare(exploded, op, other)]] = True
-    elif b.compounds is not None:
+        found[rows[compare(exploded, op, b.take(rows, b.level))]] = True
+    if b.compounds is not None:
         rows, exploded = _explode(b.compounds)
-        found[rows[compare(a.take(rows, a.level), op, exploded)]] = True
+        others = replace(a, compounds=None)  # where both are arrays, every pair was compared above
+        found[rows[compare(others.take(rows, a.level), op, exploded)]] = True
     return found
 
 
