@@ -46,9 +46,9 @@ class Engine:
         self.memory = QueryMemory(64 * MEBIBYTE, 32 * MEBIBYTE)
         self.clock: Callable[[], float] = time.monotonic
         self.seconds_max = 0.0
-        room = SourceRoom(house.store, ColumnCache(16 * MEBIBYTE))
-        self._search = Search(house.store, room)
-        self._metrics = Metrics(house.store, room, ColumnCache(8 * MEBIBYTE))
+        room, results = SourceRoom(house.store, ColumnCache(16 * MEBIBYTE)), ColumnCache(8 * MEBIBYTE)
+        self._search = Search(house.store, room, results)
+        self._metrics = Metrics(house.store, room, results)
 
     def control(self) -> QueryControl:
         return QueryControl(self.memory, self.clock, self.seconds_max)

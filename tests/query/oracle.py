@@ -5,7 +5,8 @@ where Tempo is wrong or silent. `missing` is a value's absence; nil in the langu
 
 Data (oracle_traces.py)
  1  Exact copies of a span (all fields, resource and scope included) count once; other spans with one id stay several. (A 4)
- 2  Of attributes with one key the first counts. An attribute whose value is not set is missing. (D)
+ 2  Of attributes with one key those of the type with the lowest of OTLP's numbers count (string, bool, int, double, array, kvlist,
+    bytes), of these the first. An attribute whose value is not set is missing. (D)
  3  The root is the span without parent id, of several the last received. None: rootName and rootServiceName are "". (L 3.2)
  4  traceDuration is last end - first start, duration is end - start; 0 if the end is earlier. (L 3.2, D)
  5  The parent of a span is the span with its parent id: of several the first server that follows a client, else the first, in order
@@ -17,7 +18,7 @@ Data (oracle_traces.py)
 Values of fields (oracle_conditions.py)
  8  `.x` is the span's x if the span has that key, else the resource's. (L 3.1)
  9  resource.service.name, never missing, is "" where it is not there; so is the resource's part of .service.name. (L 6, R search-066)
-10  Ids are hex of full width (trace 32, span 16); the parent id of a root is "". With `=` and `!=` ids compare without leading
+10  Ids are hex of full width (trace 32, span 16), of zeros for the parent of a root. With `=` and `!=` ids compare without leading
     zeros and without case, so "" equals "0000000000000000". Otherwise they are strings. (L 3.2, L 13, R search-196, search-197)
 11  event.x, event:name, event:timeSinceStart, link.…: a value for each event (link); which one, see rule 20 and 24.
 
@@ -35,7 +36,7 @@ Logic
     false. `!c` is true where c is false, so also where c's attribute is missing or no boolean. (D; L 6)
 19  A condition as operand of a comparison, `(a = 1) = (b = 2)`, is a boolean. (L 4.1)
 20  A comparison (or bare field) that mentions event fields holds if it does at any event, span fields being constant there; the
-    same for links; with both, at any pair. (L 7)
+    same for links. With both it is one of events, and link fields are as in rule 24. (L 7, D)
 21  In a chain of `&&`, all operands that are built of && || and comparisons on events alone must hold at the SAME event; all those on
     links at the same link. `!` is not part of such an operand: it negates what holds at the span. `event.x = nil` asks for an event
     without x, so a span without events does not match. (L 7, D)

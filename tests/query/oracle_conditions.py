@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, assert_never
 
 from oracle_traces import (
@@ -118,7 +117,7 @@ def intrinsic_value(intrinsic: IntrinsicId, at: Place) -> Value:
         case IntrinsicId.SPAN_ID:
             return Id(f"{span.id:016x}")
         case IntrinsicId.SPAN_PARENT_ID:
-            return Id(f"{span.parent_id:016x}" if span.parent_id else "")
+            return Id(f"{span.parent_id:016x}")
         case IntrinsicId.SPAN_CHILD_COUNT:
             return len(trace.children(span))
         case IntrinsicId.ROOT_NAME:
@@ -222,8 +221,8 @@ def holds(e: FieldExpression, span: OSpan) -> bool:
         return holds(e.lhs, span) or holds(e.rhs, span)
     if isinstance(e, Binary) and e.op is Operator.AND:
         operands = chain(e)
-        on_events = [o for o in operands if is_all(o, of_event, but=of_link)]
-        on_links = [o for o in operands if is_all(o, of_link, but=of_event)]
+        on_events = [o for o in operands if is_all(o, on_event)]
+        on_links = [o for o in operands if is_all(o, on_link)]
         others = [o for o in operands if o not in on_events and o not in on_links]
         return (
             all(holds(o, span) for o in others)
@@ -257,18 +256,28 @@ def mentions(e: FieldExpression, which: Callable[[object], bool]) -> bool:
     return any(which(f) for side in sides for f in fields_of(side))
 
 
-def is_all(e: FieldExpression, which: Callable[[object], bool], *, but: Callable[[object], bool]) -> bool:
-    """Whether `e` is built of && || and comparisons of which each mentions `which`, and none mentions `but`."""
+def on_event(e: FieldExpression) -> bool:
+    return mentions(e, of_event)
+
+
+def on_link(e: FieldExpression) -> bool:
+    return mentions(e, of_link) and not on_event(e)
+
+
+def is_all(e: FieldExpression, which: Callable[[FieldExpression], bool]) -> bool:
+    """Whether `e` is built of && || and comparisons, all of which are of `which`."""
     if isinstance(e, Binary) and e.op in (Operator.AND, Operator.OR):
-        return is_all(e.lhs, which, but=but) and is_all(e.rhs, which, but=but)
-    return mentions(e, which) and not mentions(e, but)
+        return is_all(e.lhs, which) and is_all(e.rhs, which)
+    return which(e)
 
 
 def places(e: FieldExpression, span: OSpan) -> list[Place]:
     """Where a comparison, or a field alone, is to be evaluated."""
-    events: Sequence[OEvent | None] = span.events if mentions(e, of_event) else [None]
-    links: Sequence[OLink | None] = span.links if mentions(e, of_link) else [None]
-    return [Place(span, ev, link) for ev, link in product(events, links)]
+    if on_event(e):
+        return [Place(span, event=event) for event in span.events]
+    if on_link(e):
+        return [Place(span, link=link) for link in span.links]
+    return [Place(span)]
 
 
 def holds_at(e: FieldExpression, at: Place) -> bool:

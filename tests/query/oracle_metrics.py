@@ -12,13 +12,14 @@ Series
 55  With by: a label for each field, named by canonical(), of the value's type (duration, status, kind, ids as strings); missing ones are
     dropped, but of none left the first remains, as the string `nil`. p and __bucket (floats) come last. (L 10.2, R metrics-007)
 56  rate() and count_over_time() without by have their series also where nothing is found; every other series comes of a span with a
-    value, in the range. (R metrics-049, metrics-066)
+    value, in the range or in the one step before its first sample (of an instant query: in the range). (R metrics-049, metrics-065,
+    metrics-066)
 57  rate, count, quantile and histogram have a sample at every step, 0 where empty; min max avg sum only where there are values. (L 10.5)
 
 Values
 58  rate: spans / step in seconds. count_over_time: spans.
-59  min max sum avg take the values that are numbers and skip spans with others; arrays too. `duration` is in seconds, other
-    durations in nanoseconds. (L 10.3)
+59  min max sum avg take the values that are numbers and skip spans with others; arrays too. `duration` and `traceDuration` are in
+    seconds, event:timeSinceStart is in nanoseconds. (L 10.3; D for traceDuration)
 60  event:timeSinceStart is 0 where a span has no event. Of several events the first counts. (R metrics-026)
 61  Buckets: the smallest power of two >= v, v an int or a duration in nanoseconds, at least 2; what is less than 2, or a float, is
     skipped. __bucket is a float, of durations divided by 1e9. (L 10.4)
@@ -95,15 +96,17 @@ def metrics(
     found = list(dict.fromkeys(found))
     if instant:
         step_ns = end_ns - start_ns
-        edges = [end_ns]
+        edges, early = [end_ns], []
     else:
         first, last = start_ns // step_ns * step_ns, -(-end_ns // step_ns) * step_ns
-        edges = list(range(first, last + 1, step_ns))
-    by_edge = {edge: [s for s in found if edge - step_ns < s.start <= edge] for edge in edges}
+        edges, early = list(range(first, last + 1, step_ns)), [first - step_ns]
+    by_edge = {edge: [s for s in found if edge - step_ns < s.start <= edge] for edge in (*early, *edges)}
     if isinstance(query.metrics, Compare):
         answer = totals(query, query.metrics, by_edge)
     else:
         answer = series(query.metrics, by_edge, step_ns)
+    times = {edge // MILLISECOND for edge in edges}
+    answer = {labels: {t: x for t, x in samples.items() if t in times} for labels, samples in answer.items()}
     for stage in query.second_stages:
         answer = second_stage(stage, answer)
     return {labels: samples for labels, samples in answer.items() if samples}
@@ -153,8 +156,6 @@ def measured(function: MetricsFunction, span: OSpan) -> int | float | None:
         return None
     if function.kind in (MetricsKind.QUANTILE, MetricsKind.HISTOGRAM):
         return bucket(value)
-    if f == Intrinsic(IntrinsicId.DURATION):
-        return float(value / SECOND)
     return value  # type: ignore[no-any-return]
 
 
@@ -173,19 +174,21 @@ Fold: TypeAlias = Callable[[list[Any]], float | None]
 
 def folds(function: MetricsFunction, all_values: list[Any], step_ns: int) -> list[tuple[Labels, Fold]]:
     """What becomes of the values of one group at one step: a fold, or several, each with a label."""
+    in_seconds = function.field in (Intrinsic(IntrinsicId.DURATION), Intrinsic(IntrinsicId.TRACE_DURATION))
+    unit = SECOND if in_seconds else 1
     match function.kind:
         case MetricsKind.RATE:
             return [((), lambda values: len(values) / (step_ns / SECOND))]
         case MetricsKind.COUNT:
             return [((), len)]
         case MetricsKind.MIN:
-            return [((), lambda values: min(values) if values else None)]
+            return [((), lambda values: min(values) / unit if values else None)]
         case MetricsKind.MAX:
-            return [((), lambda values: max(values) if values else None)]
+            return [((), lambda values: max(values) / unit if values else None)]
         case MetricsKind.SUM:
-            return [((), lambda values: math.fsum(values) if values else None)]
+            return [((), lambda values: math.fsum(values) / unit if values else None)]
         case MetricsKind.AVG:
-            return [((), lambda values: math.fsum(values) / len(values) if values else None)]
+            return [((), lambda values: math.fsum(values) / len(values) / unit if values else None)]
         case MetricsKind.QUANTILE:
             return [((label("p", p),), lambda values, p=p: quantile(p, values)) for p in function.quantiles]  # type: ignore[misc]
         case MetricsKind.HISTOGRAM:

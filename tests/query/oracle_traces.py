@@ -220,9 +220,15 @@ def span_of(
 def attributes_of(pairs: Iterable[otlp_pb2.KeyValue]) -> dict[str, Value]:
     """Rule 2."""
     attributes: dict[str, Value] = {}
-    for pair in pairs:
+    for pair in sorted(pairs, key=type_number):
         attributes.setdefault(pair.key, value_of(pair.value))
     return attributes
+
+
+def type_number(pair: otlp_pb2.KeyValue) -> int:
+    """OTLP's number of the type of its value; what is not set stands behind all others."""
+    kind = pair.value.WhichOneof("value")
+    return 99 if kind is None else pair.value.DESCRIPTOR.fields_by_name[kind].number
 
 
 def value_of(message: otlp_pb2.AnyValue) -> Value:

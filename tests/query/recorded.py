@@ -17,7 +17,6 @@ ABSENT = not ANSWERS.exists()
 
 OWN_DIVERGENCES: dict[str, dict[str, Any]] = {
     "metrics-024": {"why": "Tempo loses the sum as soon as a span has no value"},
-    "metrics-065": {"why": "Tempo shows a series of which no span is in the range"},
     "search-174": {"why": "one event has both attributes; Tempo finds no event by two of its attributes", "matched": 1},
     "search-265": {
         "why": "Tempo names one of the ancestors of each descendant only, whichever comes first",

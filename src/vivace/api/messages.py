@@ -44,6 +44,7 @@ from vivace.query.answers import (
     TagValuesAnswer,
     TraceSummary,
     Value,
+    by_type,
 )
 
 _UINT32_MAX = 2**32 - 1
@@ -66,7 +67,7 @@ def tag_names_response(names: Sequence[str], answer: TagsAnswer) -> SearchTagsRe
 
 
 def tag_values_response(answer: TagValuesAnswer) -> SearchTagValuesV2Response:
-    values = [TagValue(type=value.type, value=value.value) for value in answer.values]
+    values = [TagValue(type=kind, value=text) for kind, texts in by_type(answer.values) for text in texts]
     return SearchTagValuesV2Response(tagValues=values, metrics=metadata_metrics(answer.cost))
 
 

@@ -38,6 +38,7 @@ from vivace.query.answers import (
     TagValuesAnswer,
     TraceSummary,
     Value,
+    by_type,
 )
 
 NO_ROOT = "<root span not yet received>"
@@ -90,8 +91,9 @@ def tag_names(answer: TagsAnswer, *, scope: str, limit: int) -> list[str]:
 def tag_values_json(answer: TagValuesAnswer) -> bytes:
     fields = {
         "tagValues": [
-            {"type": value.type, "value": value.value} if value.value else {"type": value.type}
-            for value in answer.values
+            {"type": kind, "value": text} if text else {"type": kind}
+            for kind, texts in by_type(answer.values)
+            for text in texts
         ],
         "metrics": metadata_metrics(answer.cost),
         **partial_status(answer.message),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vivace.model.frame import Compounds, Mask, Numbers, Strings
 from vivace.model.schema import KINDS, STATUSES
-from vivace.query.answers import TagValue
+from vivace.query.answers import TagValueColumns
 from vivace.query.arrays import elements
 from vivace.query.values import Ids, Values
 from vivace.traceql.ast import Static, StaticKind
@@ -198,31 +198,35 @@ class Caps:
         """Whether something is left out already, so that looking for more is of no use."""
         if self.values_max and len(found) > self.values_max:
             return True
-        return bool(self.bytes_max) and _text_bytes(found.strings) > self.bytes_max
+        return bool(self.bytes_max) and _text_bytes("string", found.strings) > self.bytes_max
 
 
-def _text_bytes(texts: pa.Array) -> int:
-    return int(pc.sum(pc.binary_length(texts)).as_py() or 0)
+def _text_bytes(kind: str, texts: pa.Array) -> int:
+    """Bytes of values in an answer, as Tempo counts them: of each its text and its type."""
+    return int(pc.sum(pc.binary_length(texts)).as_py() or 0) + len(kind) * len(texts)
 
 
-def as_values(found: Distinct, caps: Caps) -> tuple[tuple[TagValue, ...], str]:
+def as_values(found: Distinct, caps: Caps) -> tuple[TagValueColumns, str]:
     """The values as text within the caps, and what was left out, if anything."""
-    values: list[TagValue] = []
-    bytes_left = caps.bytes_max
+    by_type: list[tuple[str, list[str]]] = []
+    count, bytes_left = 0, caps.bytes_max
     for kind, texts in _texts(found):
-        kept = texts[: caps.values_max - len(values)] if caps.values_max else texts
-        if caps.bytes_max and _text_bytes(kept) > bytes_left:
-            ends = np.cumsum(pc.binary_length(kept).to_numpy())
+        kept = texts[: caps.values_max - count] if caps.values_max else texts
+        if caps.bytes_max and _text_bytes(kind, kept) > bytes_left:
+            ends = np.cumsum(pc.binary_length(kept).to_numpy().astype(np.int64) + len(kind))
             kept = kept[: int(np.searchsorted(ends, bytes_left, side="right"))]
-        bytes_left -= _text_bytes(kept)
-        values += [TagValue(kind, text) for text in kept.to_pylist()]
-    left_out = len(found) - len(values)
+        bytes_left -= _text_bytes(kind, kept)
+        if len(kept):
+            by_type.append((kind, kept.to_pylist()))
+        count += len(kept)
+    values = TagValueColumns(by_type)
+    left_out = len(found) - count
     if not left_out:
-        return tuple(values), ""
-    if caps.values_max and len(values) >= caps.values_max:
-        return tuple(values), f"only {len(values)} values are given, as many as were asked for"
-    return tuple(values), (
-        f"{len(values)} values are given, {left_out} or more are left out: their text is larger than "
+        return values, ""
+    if caps.values_max and count >= caps.values_max:
+        return values, f"only {count} values are given, as many as were asked for"
+    return values, (
+        f"{count} values are given, {left_out} or more are left out: their text is larger than "
         f"read.max_bytes_per_tag_values_query, {caps.bytes_max} bytes"
     )
 

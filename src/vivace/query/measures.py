@@ -99,8 +99,7 @@ def measure(spans: Spans, function: MetricsFunction, rows: Rows, window: Window,
             keep, buckets = _buckets(numbers)
             rows, scale = rows[keep], (1 / SECOND if type_ is Type.DURATION else 1.0)
         else:
-            in_seconds = isinstance(function.field, Intrinsic) and function.field.id in IN_SECONDS
-            values = numbers.astype(np.float64) / SECOND if in_seconds else numbers.astype(np.float64)
+            values = numbers.astype(np.float64)
     start = spans.numbers(Fixed.START)[rows]
     step = window.numbers(start)
     columns = [(canonical(field), *_coded(spans, field, rows)) for field in function.by]
@@ -111,9 +110,14 @@ def measure(spans: Spans, function: MetricsFunction, rows: Rows, window: Window,
     names = _labels(function, columns, firsts, len(rows))
     examples = None
     if exemplars and len(rows):
-        value = values if values is not None else _example_values(columns, buckets, scale)
+        value = values / unit(function) if values is not None else _example_values(columns, buckets, scale)
         examples = _examples(spans, rows, groups, start, value, window)
     return _sparse(names, groups, step, values, function.kind, examples)
+
+
+def unit(function: MetricsFunction) -> int:
+    """What the values of a function are divided by in an answer. Before, they are whole, so that sums are exact."""
+    return SECOND if isinstance(function.field, Intrinsic) and function.field.id in IN_SECONDS else 1
 
 
 def _measured(spans: Spans, field: Field, rows: Rows, *, whole: bool) -> tuple[Rows, NDArray[Any], Type]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivace.query.answers import Exemplar, Series
-from vivace.query.measures import BUCKET, Window
+from vivace.query.measures import BUCKET, Window, unit
 from vivace.query.partials import Labels, Totals, label
 from vivace.traceql.ast import (
     BottomK,
@@ -62,11 +62,11 @@ def finish(totals: Totals, function: MetricsFunction, window: Window) -> tuple[T
         case MetricsKind.AVG:
             samples = np.full(shape, np.nan)
             if value is not None:
-                samples[place] = value / count
+                samples[place] = value / count / unit(function)
         case _:
             samples = np.full(shape, np.nan)
             if value is not None:
-                samples[place] = value
+                samples[place] = value / unit(function)
     table = dict(zip(names, samples, strict=True))
     if not table and function.kind in (MetricsKind.RATE, MetricsKind.COUNT) and not function.by:
         table[(label("__name__", function.kind.value),)] = np.zeros(window.count)

@@ -169,7 +169,7 @@ class TagValues:
         question = _Question(_scoped(field), None, request.start_seconds, request.end_seconds)
         state = self._run(tenant, question, request.limit, control)
         values, _ = as_values(state.found.all(), state.caps)
-        return tuple(sorted({value.value for value in values}))
+        return tuple(sorted({text for _, texts in values.by_type for text in texts}))
 
     def _run(self, tenant: str, question: _Question, limit: int, control: QueryControl) -> _Run:
         caps = Caps(limit, self._bytes_max(tenant))
@@ -271,15 +271,29 @@ class TagValues:
                 state.message = too_large(source.name)
                 return
             try:
-                spans = Spans(source.open())
-                found = _of_source(source, spans, question)
+                found, inspected = self._of_source(source, question)
             except CorruptionError as e:
                 self._room.suspect(source, e)
                 return
         state.found.add(found)
-        state.cost = visited(
-            state.cost, traces=source.trace_count, spans=source.span_count, byte_count=spans.frame.inspected_bytes
-        )
+        state.cost = visited(state.cost, traces=source.trace_count, spans=source.span_count, byte_count=inspected)
+
+    def _of_source(self, source: Source, question: _Question) -> tuple[Distinct, int]:
+        """(the values of its spans, bytes read for them); those of a row group are remembered."""
+        inspected = 0
+
+        def read() -> Distinct:
+            nonlocal inspected
+            spans = Spans(source.open())
+            found = _of_source(source, spans, question)
+            inspected = spans.frame.inspected_bytes
+            return found
+
+        if source.block is None or len(source.leave):
+            return read(), inspected
+        pipeline = question.planned.pipeline if question.planned is not None else ""
+        key = ColumnKey(source.block.meta.id, source.row_group, ("distinct", question.fields, pipeline))
+        return self._columns.get(key, read), inspected
 
 
 def _is_done(control: QueryControl, state: _Run) -> bool:
