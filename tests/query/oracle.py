@@ -7,7 +7,7 @@ Data (oracle_traces.py)
  1  Exact copies of a span (all fields, resource and scope included) count once; other spans with one id stay several. (A 4)
  2  Of attributes with one key those of the type with the lowest of OTLP's numbers count (string, bool, int, double, array, kvlist,
     bytes), of these the first. An attribute whose value is not set is missing. (D)
- 3  The root is the span without parent id, of several the last received. None: rootName and rootServiceName are "". (L 3.2)
+ 3  The root is the span without parent id, of several the first to start. None: rootName and rootServiceName are "". (L 3.2)
  4  traceDuration is last end - first start, duration is end - start; 0 if the end is earlier. (L 3.2, D)
  5  The parent of a span is the span with its parent id: of several the first server that follows a client, else the first, in order
     of (start, id, arrival). A server span that shares id AND parent id with a client hangs under that client. (D; R search-285)

@@ -96,7 +96,7 @@ class OTrace:
         for span in self.spans:
             span.trace = self
         without_parent = [s for s in self.spans if s.parent_id == 0]
-        self.root = max(without_parent, key=lambda s: s.arrival, default=None)
+        self.root = min(without_parent, key=lambda s: (s.start, s.id), default=None)
         self.duration = max(0, max(s.end for s in self.spans) - self.spans[0].start)
         self.parents = self._parents()
         self.left: dict[OSpan, int] = {}

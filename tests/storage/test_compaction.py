@@ -184,11 +184,11 @@ def test_copies_become_one_and_near_copies_stay(tmp_path: Path) -> None:
     assert b.contents(b.all_rows(Block(done.directory, done.meta))) == b.contents(*near)
 
 
-def test_of_several_roots_the_last_received_names_the_trace(tmp_path: Path) -> None:
+def test_of_several_roots_the_first_to_start_names_the_trace(tmp_path: Path) -> None:
     early = b.write_block(tmp_path, b.batch(b.request(*(b.span(1, i, name="early") for i in range(1, 9)))), "z")
     late = b.write_block(tmp_path, b.batch(b.request(b.span(1, 9, name="late", start=b.NOON + 9))), "a")
     traces = pl.read_parquet(merge(late, early).directory / layout.TRACES)
-    assert traces["root_name"].to_list() == ["late"]
+    assert traces["root_name"].to_list() == ["early"]
 
 
 def test_columns_are_chosen_anew(tmp_path: Path) -> None:

@@ -81,11 +81,6 @@ def test_merged_blocks(tmp_path: Path) -> None:
     ]
     done = compact(blocks, directory=tmp_path, block_id="merged", memory_bytes=64 << 20, now_unix_nano=b.NOON)
     found, expected = contents(frames_of(Block(done.directory, done.meta))), contents(in_memory(spans))
-    for column in (
-        Fixed.ROOT_NAME,
-        Fixed.ROOT_SERVICE_NAME,
-    ):  # of several roots the last received: a block does not know
-        del found[column], expected[column]
     assert found == expected
 
 
@@ -116,11 +111,11 @@ def test_pieces_of_a_column_become_one() -> None:
 
 
 def test_what_a_block_does_not_have_needs_no_file(tmp_path: Path) -> None:
-    block = b.write_block(tmp_path, b.batch(b.request(b.span(attributes={"there": 1, "unset": None}))))
+    block = b.write_block(tmp_path, b.batch(b.request(b.span(attributes={"there": 1}))))
     groups = block.row_groups(ColumnCache(CACHE_BYTES))
     shutil.rmtree(block.directory)
     for group in groups:
-        assert all(group.attribute(scope, key) is None for scope in AttributeScope for key in ("k", "unset", ""))
+        assert all(group.attribute(scope, key) is None for scope in AttributeScope for key in ("k", ""))
         assert [group.count(level) for level in (Level.SPAN, Level.EVENT, Level.LINK)] == [1, 0, 0]
         assert [len(group.fixed(c)) for c in Fixed if c.level in (Level.EVENT, Level.LINK)] == [0, 0, 0, 0]
         assert [len(group.owners(level)) for level in (Level.EVENT, Level.LINK)] == [0, 0]

@@ -17,7 +17,7 @@ from vivace.model.trees import number
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """A batch in block order. `root` is the row of a trace's root span (the last received), -1 where there is none.
+    """A batch in block order. `root` is the row of a trace's root span (of several the first), -1 where there is none.
 
     left, right, parent: nested-set numbers (trees.py), one a span. first_row and root: one a trace.
     """
@@ -60,7 +60,7 @@ def arrange(batch: SpanBatch) -> Arranged:
         first = _starts(ranks)
     span_id, parent_id = batch.span_id[rows], batch.parent_span_id[rows]
     order, left, right, parent = number(first, span_id, parent_id, batch.kind[rows])
-    root = _roots(rows[order], parent_id[order], ranks, len(first))
+    root = _roots(parent_id[order], ranks, len(first))
     sorted_batch = take(batch, rows[order])
     return Arranged(sorted_batch, left[order], right[order], parent[order], first, root, len(copies))
 
@@ -111,11 +111,13 @@ def _copies(batch: SpanBatch, rows: I64, ranks: I64) -> I64:
     return np.delete(suspect, first)
 
 
-def _roots(arrival: I64, parent_id: U64, ranks: I64, trace_count: int) -> I64:
-    """Row (in block order) of each trace's last received span without a parent id, or -1."""
+def _roots(parent_id: U64, ranks: I64, trace_count: int) -> I64:
+    """Row (in block order) of each trace's first span without a parent id, or -1.
+
+    Of several the one that started first, so that a merge, which knows no order of arrival, finds the same.
+    """
     root = np.full(trace_count, -1, np.int64)
-    candidates = np.flatnonzero(parent_id == 0)
-    candidates = candidates[np.argsort(arrival[candidates], kind="stable")]
+    candidates = np.flatnonzero(parent_id == 0)[::-1]
     root[ranks_from(ranks, candidates)] = candidates  # of several, the last assignment stands
     return root
 

@@ -2,7 +2,7 @@
 
 Rule 1  `Numbers.valid` is None exactly when every row has a value; the value of a row without one is 0.
 Rule 2  of several values of one type that a row has for a key, the first counts.
-Rule 3  a value that is not set (ValueType.EMPTY) is no value: a key that has nothing else is not there.
+Rule 3  a value that is not set (ValueType.EMPTY) is no value; the rows that have one are told apart.
 
 What the columns promise: frame.py.
 """
@@ -103,15 +103,22 @@ def attribute_column(table: Attributes, row_count: int, dictionary: Dictionary, 
             doubles=_numbers(found, ValueType.DOUBLE, row_count),
             bools=_numbers(found, ValueType.BOOL, row_count),
             compounds=_compounds(found, dictionary.blobs),
+            unset=unset_rows(found.row, found.type),
         )
     )
 
 
 def attribute_or_none(attribute: Attribute) -> Attribute | None:
-    """None for one that has no values of any type."""
+    """None for one that no row carries."""
     a = attribute
-    parts = (a.strings, a.ints, a.doubles, a.bools, a.compounds)
+    parts = (a.strings, a.ints, a.doubles, a.bools, a.compounds, a.unset)
     return None if all(part is None for part in parts) else attribute
+
+
+def unset_rows(rows: NDArray[np.integer[Any]], types: U8) -> Rows | None:
+    """Rows with a value that is not set, each once; None for none. `rows`: ascending, one a pair."""
+    unset = np.unique(rows[types == ValueType.EMPTY]).astype(np.int64)
+    return unset if len(unset) else None
 
 
 def _lane(pairs: Attributes, kind: ValueType) -> Attributes:

@@ -142,8 +142,9 @@ class Compounds:
 class Attribute:
     """All values of one key at one level, by type; None where no row has the type.
 
-    A row that carries the key twice with one type shows the first; a row with two types shows up in both. A value that is
-    not set (ValueType.EMPTY) is no value.
+    A row that carries the key twice with one type shows the first; a row with two types shows up in both.
+
+    unset   rows, ascending, that carry the key with a value that is not set (ValueType.EMPTY), which is no value
     """
 
     strings: Strings | None = None
@@ -151,10 +152,11 @@ class Attribute:
     doubles: Numbers | None = None
     bools: Numbers | None = None
     compounds: Compounds | None = None
+    unset: Rows | None = None
 
     @property
     def nbytes(self) -> int:
-        parts = (self.strings, self.ints, self.doubles, self.bools, self.compounds)
+        parts = (self.strings, self.ints, self.doubles, self.bools, self.compounds, self.unset)
         return sum(p.nbytes for p in parts if p is not None)
 
 

@@ -17,6 +17,7 @@ from vivace.model.adopt import join
 from vivace.model.arrange import arrange
 from vivace.model.batch import SpanBatch
 from vivace.model.encode import encode
+from vivace.model.tenant import split
 from vivace.query.pool import QueryPool
 from vivace.query.shared_spans import separate
 from vivace.storage.block_reader import Block
@@ -90,12 +91,11 @@ class TraceLookup:
 
     def _parts(self, tenant: str, high: int, low: int, bounds: tuple[int, int] | None, mode: str) -> list[SpanBatch]:
         found: list[SpanBatch | None] = []
-        with self._store.snapshot(tenant) as snapshot:
+        with self._store.snapshot(*split(tenant)) as snapshot:
             if mode in HEAD_MODES:
                 found.append(snapshot.recent(high, low))
             if mode in BLOCK_MODES:
-                # oldest first: of several root spans the last received one names the trace
-                found += [self._read(b, high, low) for b in reversed(snapshot.blocks) if _overlaps(b, bounds)]
+                found += [self._read(b, high, low) for b in snapshot.blocks if _overlaps(b, bounds)]
         return [part for part in found if part is not None]
 
     def _read(self, block: Block, high: int, low: int) -> SpanBatch | None:

@@ -3,7 +3,7 @@
 Rule 1  every span of a snapshot is in exactly one source; traces that lie in several places are gathered into frames of
         their own, and left out of the others.
 Rule 2  a source is opened when the query gets to it; before, only its bounds are known.
-Rule 3  what is made of the head is kept while the head keeps it, within HEAD_BYTES_MAX.
+Rule 3  what is made of the head is kept while the head keeps it, within HEAD_BYTES_MAX for all tenants.
 
 A source is a row group of a block, a part of the head, or some gathered traces.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,16 +74,63 @@ class Source:
         return ~left_out if left_out.any() else None
 
 
-class SourceRoom:
-    """Makes the sources of snapshots of one tenant and remembers what is dear to make. Thread-safe."""
+class SourceMemory:
+    """What is dear to make of sources, of all tenants: a query of two tenants finds what one of each has made. Thread-safe."""
 
-    def __init__(self, store: Store, columns: ColumnCache) -> None:
-        self._store = store
-        self._columns = columns
-        self._splits = Splits()
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._head: OrderedDict[int, tuple[SpanBatch, MemoryFrame]] = OrderedDict()
         self._pieces: OrderedDict[tuple[str, int], SpanBatch] = OrderedDict()
+
+    def arranged(self, batch: SpanBatch) -> Frame:
+        """A part of the head in block order."""
+        with self._lock:
+            known = self._head.get(id(batch))
+            if known is not None:
+                self._head.move_to_end(id(batch))
+                return known[1]
+        frame = MemoryFrame(arrange(batch))
+        with self._lock:
+            self._head[id(batch)] = (batch, frame)
+            while sum(b.nbytes for b, _ in self._head.values()) > HEAD_BYTES_MAX and len(self._head) > 1:
+                self._head.popitem(last=False)
+        return frame
+
+    def forget(self, batches: Iterable[int]) -> None:
+        """Parts that the head has no longer, by id()."""
+        with self._lock:
+            for gone in batches:
+                self._head.pop(gone, None)
+
+    def piece(self, block: Block, high: int, low: int) -> SpanBatch | None:
+        """What a block has of a trace. Raises CorruptionError."""
+        key = (block.meta.id, high << 64 | low)
+        with self._lock:
+            piece = self._pieces.get(key)
+            if piece is not None:
+                self._pieces.move_to_end(key)
+                return piece
+        piece = block.trace(high, low)
+        if piece is not None:
+            with self._lock:
+                self._pieces[key] = piece
+                while sum(p.nbytes for p in self._pieces.values()) > PIECES_BYTES_MAX and len(self._pieces) > 1:
+                    self._pieces.popitem(last=False)
+        return piece
+
+
+class SourceRoom:
+    """Makes the sources of snapshots of one tenant, or of the same several, and remembers which traces are split. Thread-safe."""
+
+    def __init__(self, store: Store, columns: ColumnCache, memory: SourceMemory | None = None) -> None:
+        """memory: shared with other rooms; without it the room has its own."""
+        self._store = store
+        self._columns = columns
+        self._memory = memory or SourceMemory()
+        self._splits = Splits()
+        self._lock = threading.Lock()
+        self._opened: set[int] = set()
+        """Parts of the head that were arranged for this room, by id()."""
 
     def sources(self, snapshot: Snapshot) -> list[Source]:
         """All of a snapshot, newest first. Damaged blocks are set aside and left out."""
@@ -144,22 +191,15 @@ class SourceRoom:
 
     def _arranged(self, batch: SpanBatch) -> Frame:
         with self._lock:
-            known = self._head.get(id(batch))
-            if known is not None:
-                self._head.move_to_end(id(batch))
-                return known[1]
-        frame = MemoryFrame(arrange(batch))
-        with self._lock:
-            self._head[id(batch)] = (batch, frame)
-            while sum(b.nbytes for b, _ in self._head.values()) > HEAD_BYTES_MAX and len(self._head) > 1:
-                self._head.popitem(last=False)
-        return frame
+            self._opened.add(id(batch))
+        return self._memory.arranged(batch)
 
     def _forget_parts(self, parts: Sequence[Part]) -> None:
         here = {id(part.batch) for part in parts}
         with self._lock:
-            for gone in self._head.keys() - here:
-                del self._head[gone]
+            gone = self._opened - here
+            self._opened &= here
+        self._memory.forget(gone)
 
     # -- split traces -------------------------------------------------------------------------------------------------
 
@@ -184,7 +224,7 @@ class SourceRoom:
 
     def _gather(self, snapshot: Snapshot, ids: TraceIds) -> tuple[Frame | None, Arranged | None]:
         pieces: list[SpanBatch] = []
-        for block in reversed(snapshot.blocks):  # oldest first: of several root spans the last received names the trace
+        for block in snapshot.blocks:
             pieces += self._pieces_of(block, ids)
         for part in snapshot.parts:
             rows = np.flatnonzero(ids.contains(part.batch.trace_id_high, part.batch.trace_id_low))
@@ -199,24 +239,13 @@ class SourceRoom:
         inside = np.flatnonzero(block.ids.contains(ids.high, ids.low)).tolist()
         for place in inside:
             high, low = int(ids.high[place]), int(ids.low[place])
-            key = (block.meta.id, high << 64 | low)
-            with self._lock:
-                piece = self._pieces.get(key)
-                if piece is not None:
-                    self._pieces.move_to_end(key)
-            if piece is None:
-                try:
-                    piece = block.trace(high, low)
-                except CorruptionError as e:
-                    self._store.catalog.suspect(block, e)
-                    return
-                if piece is None:
-                    continue
-                with self._lock:
-                    self._pieces[key] = piece
-                    while sum(p.nbytes for p in self._pieces.values()) > PIECES_BYTES_MAX and len(self._pieces) > 1:
-                        self._pieces.popitem(last=False)
-            yield piece
+            try:
+                piece = self._memory.piece(block, high, low)
+            except CorruptionError as e:
+                self._store.catalog.suspect(block, e)
+                return
+            if piece is not None:
+                yield piece
 
 
 def _portions(split: TraceIds, snapshot: Snapshot) -> Iterator[TraceIds]:

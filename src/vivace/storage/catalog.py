@@ -183,10 +183,10 @@ class Catalog:
         return sorted(found, key=lambda b: (b.meta.end_time_unix_nano, b.meta.id), reverse=True)
 
     @contextmanager
-    def pinned(self, tenant: str) -> Iterator[list[Block]]:
-        """Blocks of a tenant, newest first, whose files stay while the context is open."""
+    def pinned(self, *tenants: str) -> Iterator[list[Block]]:
+        """Blocks of some tenants, newest first, whose files stay while the context is open."""
         with self._lock:
-            found = list(self._blocks.get(tenant, {}).values())
+            found = [block for tenant in tenants for block in self._blocks.get(tenant, {}).values()]
             for block in found:
                 self._pins[block.meta.id] = self._pins.get(block.meta.id, 0) + 1
         try:

@@ -132,7 +132,6 @@ def compact(
     `check` is called between row groups and may raise to stop.
     Raises  DamagedInput, DiskFullError, OSError; nothing is left behind then.
     """
-    # oldest first, as look-ups join them: of several root spans the last received one names the trace
     blocks = sorted(blocks, key=lambda b: (b.meta.end_time_unix_nano, b.meta.id))
     plan = choose_columns(*_key_counts([b.meta for b in blocks]))
     span_bytes = max(b.meta.span_bytes for b in blocks)

@@ -14,7 +14,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from vivace.model.columns import compound_pairs, compounds, first_of_each, spread_numbers, spread_strings
+from vivace.model.columns import (
+    compound_pairs,
+    compounds,
+    first_of_each,
+    spread_numbers,
+    spread_strings,
+    unset_rows,
+)
 from vivace.model.frame import Attribute, Compounds, Numbers, Rows, Strings
 from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage.column_files import damage, numbers_of, strings_of
@@ -48,10 +55,12 @@ class LooseAttribute:
 
     lanes: dict[ValueType, Lane]
     compounds: Compounds | None
+    unset: Rows | None
 
     @property
     def nbytes(self) -> int:
-        return sum(lane.nbytes for lane in self.lanes.values()) + (self.compounds.nbytes if self.compounds else 0)
+        parts = (*self.lanes.values(), self.compounds, self.unset)
+        return sum(part.nbytes for part in parts if part is not None)
 
     def spread(self, first_row: int, row_count: int) -> Attribute:
         """Rows [first_row, first_row + row_count) of the scope's table as columns."""
@@ -61,6 +70,7 @@ class LooseAttribute:
             doubles=self._numbers(ValueType.DOUBLE, first_row, row_count),
             bools=self._numbers(ValueType.BOOL, first_row, row_count),
             compounds=self._compounds(first_row, row_count),
+            unset=self._unset(first_row, row_count),
         )
 
     def _strings(self, first_row: int, row_count: int) -> Strings | None:
@@ -93,6 +103,12 @@ class LooseAttribute:
             return None
         return Compounds(found.rows[part] - first_row, found.types[part], found.values[part])
 
+    def _unset(self, first_row: int, row_count: int) -> Rows | None:
+        if self.unset is None:
+            return None
+        part = self.unset[_range(self.unset, first_row, row_count)]
+        return part - first_row if len(part) else None
+
 
 def _range(rows: Rows, first_row: int, row_count: int) -> slice:
     a, b = np.searchsorted(rows, (first_row, first_row + row_count))
@@ -104,7 +120,7 @@ def read_loose(path: Path, scope: AttributeScope, key: str, types: Collection[Va
 
     Raises  CorruptionError when the file cannot be read.
     """
-    columns = sorted({VALUE_COLUMNS[kind] for kind in types})
+    columns = sorted({VALUE_COLUMNS[kind] for kind in types if kind is not ValueType.EMPTY})
     wanted = (pl.col("scope") == scope.value) & (pl.col("key") == key) & pl.col("type").is_in([int(t) for t in types])
     with damage(path, f"attribute {scope.value}.{key}"):
         pairs = pl.scan_parquet(path, glob=False, cache=False).filter(wanted).select("row", "type", *columns).collect()
@@ -124,4 +140,4 @@ def _by_type(pairs: pl.DataFrame) -> LooseAttribute:
             lanes[kind] = Lane(rows[chosen], strings_of(values) if kind is ValueType.STRING else numbers_of(values))
     blobs = compound_pairs(rows, types)
     values = pairs["bytes"].gather(blobs).to_list() if len(blobs) else []
-    return LooseAttribute(lanes, compounds(rows[blobs], types[blobs], values))
+    return LooseAttribute(lanes, compounds(rows[blobs], types[blobs], values), unset_rows(rows, types))

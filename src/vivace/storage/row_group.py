@@ -235,7 +235,7 @@ class RowGroup:
         )
 
     def attribute(self, scope: AttributeScope, key: str) -> Attribute | None:
-        stats = [s for s in self._block.keys(scope, key) if s.key.type is not ValueType.EMPTY]
+        stats = self._block.keys(scope, key)
         if not stats:
             return None
         level = LEVEL_OF_SCOPE[scope]
@@ -278,6 +278,7 @@ class RowGroup:
             doubles=numbers.get(ValueType.DOUBLE, loose.doubles),
             bools=numbers.get(ValueType.BOOL, loose.bools),
             compounds=loose.compounds,
+            unset=loose.unset,
         )
 
     @property

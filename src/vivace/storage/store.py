@@ -70,7 +70,7 @@ class Observers:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one query sees of one tenant: parts of the head, oldest first, and blocks, newest first."""
+    """What one query sees of its tenants: parts of the head, oldest first, and blocks, newest first."""
 
     parts: list[Part]
     blocks: list[Block]
@@ -178,12 +178,15 @@ class Store:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def snapshot(self, tenant: str) -> Iterator[Snapshot]:
-        """A consistent view; its blocks stay on disk while the context is open."""
+    def snapshot(self, *tenants: str) -> Iterator[Snapshot]:
+        """A consistent view of these tenants, no two the same, as if they were one; its blocks stay on disk while the
+        context is open."""
         with self._switch:
-            head = self._heads.get(tenant)
-            parts = head.parts() if head else []
-            pinned = self.catalog.pinned(tenant)
+            heads = [head for tenant in tenants if (head := self._heads.get(tenant)) is not None]
+            parts = [part for head in heads for part in head.parts()]
+            if len(heads) > 1:
+                parts.sort(key=lambda part: part.first_arrival)
+            pinned = self.catalog.pinned(*tenants)
             blocks = pinned.__enter__()
         try:
             yield Snapshot(parts, blocks)
