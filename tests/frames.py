@@ -56,6 +56,8 @@ def of_attribute(attribute: Attribute | None, row_count: int) -> dict[str, list[
         for row, kind, value in zip(c.rows.tolist(), c.types, c.values, strict=True):
             by_row[row] = [*(by_row[row] or []), (kind, value)]
         found["compounds"] = by_row
+    if attribute.unset is not None:
+        found["unset"] = [row in attribute.unset.tolist() or None for row in range(row_count)]
     assert found
     return found
 
@@ -80,7 +82,7 @@ def contents(frames: Sequence[Frame], keys: Sequence[str] = KEYS) -> dict[Any, A
             level = LEVEL_OF_SCOPE[scope]
             for key in keys:
                 columns = of_attribute(frame.attribute(scope, key), frame.count(level))
-                for kind in ("strings", "ints", "doubles", "bools", "compounds"):
+                for kind in ("strings", "ints", "doubles", "bools", "compounds", "unset"):
                     values = columns.get(kind, [None] * frame.count(level))
                     found.setdefault((scope, key, kind), []).extend(_seen_by_spans(frame, level, values))
         spans += frame.count(Level.SPAN)

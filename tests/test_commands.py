@@ -24,6 +24,7 @@ from vivace.commands import config_check, key_table
 from vivace.commands.text import byte_text, duration_text, time_text
 from vivace.commands.trace_text import SpanLine, in_tree_order, value_text
 from vivace.config.settings import Settings
+from vivace.config.unfinished import Pending
 from vivace.storage import catalog
 
 Capture = pytest.CaptureFixture[str]
@@ -121,7 +122,7 @@ def test_every_key_is_judged() -> None:
 
 
 def test_what_is_not_done_yet_is_told_by_the_servers_own_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = config_check.PENDING[0].__class__(("ingester",), "there are no heads", ("head_max_bytes",))
+    missing = Pending(("ingester",), "there are no heads", ("head_max_bytes",))
     monkeypatch.setattr(config_check, "PENDING", (missing,))
     (one,) = config_check.check("ingester: {head_max_bytes: 128MiB}", "x").findings
     assert (one.verdict, one.text) == ("not yet", "there are no heads")
@@ -345,14 +346,15 @@ QUESTIONS = [  # arguments, parameters that reach the server, what is printed
 
 
 class Recorded(BaseHTTPRequestHandler):
-    """Answers with ANSWERS, 404 elsewhere, and remembers the parameters and the tenant."""
+    """Answers with ANSWERS, 404 elsewhere, and remembers the parameters, the tenant and the login."""
 
     seen: dict[str, str]
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         type(self).seen = {k: v[0] for k, v in parse_qs(parts.query).items()} | {
-            "tenant": self.headers.get("X-Scope-OrgID", "")
+            "tenant": self.headers.get("X-Scope-OrgID", ""),
+            "authorization": self.headers.get("Authorization", ""),
         }
         body = json.dumps(ANSWERS[parts.path]).encode() if parts.path in ANSWERS else b"404 page not found\n"
         self.send_response(200 if parts.path in ANSWERS else 404)
@@ -383,6 +385,36 @@ def test_questions(
     assert parameters.items() <= Recorded.seen.items()
     assert Recorded.seen["tenant"] == "a"
     assert int(Recorded.seen["end"]) > int(Recorded.seen["start"])
+
+
+LOGINS = [  # options, the Authorization header
+    ([], ""),
+    (["--user", "ann", "--password-file", "secret"], "Basic YW5uOm9wZW4="),
+    (["--token-file", "secret"], "Bearer open"),
+]
+
+
+@pytest.mark.parametrize(("options", "header"), LOGINS)
+def test_logins(
+    recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], header: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text("open\n")
+    assert cli.main(["query", "search", "{ }", "--url", recorded, *options]) == 0
+    assert Recorded.seen["authorization"] == header
+
+
+NO_LOGINS = [  # options, what is said
+    (["--user", "ann"], "expected the first two or the last"),
+    (["--user", "ann", "--password-file", "x", "--token-file", "x"], "expected the first two or the last"),
+    (["--token-file", "/nowhere/x"], "cannot read /nowhere/x: No such file or directory; it should hold a password"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), NO_LOGINS)
+def test_logins_that_cannot_be(recorded: str, options: list[str], message: str, capsys: Capture) -> None:
+    assert cli.main(["query", "search", "{ }", "--url", recorded, *options]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_answers_that_are_none(recorded: str, capsys: Capture) -> None:

@@ -4,6 +4,7 @@ VivaceError
 ├─ ClientError         the sender can fix it
 │  ├─ DecodeError      bytes that are not an OTLP request: offset, field
 │  ├─ RequestError     a parameter, header or media type that we cannot use
+│  │  └─ AccessError   credentials are missing or not known: challenge
 │  ├─ TraceQLError     a query that the language does not allow: text, line, column, found, expected, hint
 │  └─ LimitError       over a configured limit: limit, allowed, seen, retry_after_seconds
 ├─ ConfigError         the configuration is wrong: key, place, cure
@@ -46,6 +47,14 @@ class RequestError(ClientError):
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class AccessError(RequestError):
+    """Credentials are missing or not known here; `challenge` is the value of WWW-Authenticate for the reply."""
+
+    def __init__(self, message: str, *, challenge: str) -> None:
+        super().__init__(message, status=401)
+        self.challenge = challenge
 
 
 class TraceQLError(ClientError):

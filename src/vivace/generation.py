@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from vivace import __version__
 from vivace.config.live import LiveLimits
 from vivace.config.settings import Settings
+from vivace.gauges import Pulled, Reading
+from vivace.generator.cardinality import Cardinality
 from vivace.generator.configure import tenant_settings
 from vivace.generator.generator import Generator
 from vivace.generator.remote_write import RemoteWriter
@@ -25,6 +28,10 @@ QUEUE_SHARE = 0.1
 """Of the disk cap, for samples that wait: of the 8.5 GB that a volume of 10 GB gives it is a week of 20,000 series each 15 s."""
 
 
+COUNT_SECONDS = 60.0
+"""Between two counts of labels: 20,000 series take some 100 ms."""
+
+
 class Generation:
     """Series from spans to Prometheus, for all tenants."""
 
@@ -32,6 +39,9 @@ class Generation:
         """Raises ConfigError for settings that cannot be used, StorageError when the directory of the queue cannot."""
         self._settings = settings
         self._limits = limits
+        self._telemetry = telemetry
+        self._counted: list[Cardinality] = []
+        self._counted_at = -COUNT_SECONDS
         self._writer = RemoteWriter(
             settings.metrics_generator.storage,
             telemetry,
@@ -52,10 +62,25 @@ class Generation:
         )
         telemetry.register_gauges(lambda: generator_readings(self._generator, telemetry))
         telemetry.register_gauges(self._writer.gauges)
+        telemetry.register_gauges(self._readings)
 
-    @property
-    def generator(self) -> Generator:
-        return self._generator
+    def cardinality(self, tenant: str, top: int) -> Mapping[str, object] | None:
+        """What the series of a tenant are made of, as the API shows it; None for a tenant without series."""
+        found = self._generator.cardinality(tenant, top)
+        return None if found is None else asdict(found)
+
+    def _readings(self) -> Iterable[Reading]:
+        """Series by metric, values by label; counted anew once a minute, since it looks at every label of every series."""
+        if time.monotonic() - self._counted_at > COUNT_SECONDS:
+            self._counted_at = time.monotonic()
+            tenants = self._generator.figures()
+            self._counted = [c for t in tenants if (c := self._generator.cardinality(t, 1)) is not None]
+        for counted in self._counted:
+            tenant = self._telemetry.tenant_label(counted.tenant)
+            for metric in counted.metrics:
+                yield Reading(Pulled.GENERATOR_SERIES_BY_METRIC, metric.series, (tenant, metric.name))
+            for label in counted.labels:
+                yield Reading(Pulled.GENERATOR_LABEL_VALUES, label.values, (tenant, label.name))
 
     def offer(self, tenant: str, batch: SpanBatch) -> None:
         """Take durable spans; quick, on the writer's thread."""

@@ -12,6 +12,7 @@ from vivace.generator.generator import Generator
 from vivace.generator.observer import GeneratorObserver
 from vivace.ingest.commit import GroupCommit
 from vivace.ingest.outcome import Outcome
+from vivace.query.engines import Engines
 from vivace.storage.disk import DiskBudget
 from vivace.storage.store import Store
 from vivace.telemetry import Pulled, Reading, Telemetry
@@ -184,3 +185,17 @@ def generator_readings(generator: Generator, telemetry: Telemetry) -> Iterator[R
         yield Reading(Pulled.GENERATOR_SERIES_MAX, figures.series_max, label)
         yield Reading(Pulled.GENERATOR_SERIES_DEMAND, figures.series_demand, label)
         yield Reading(Pulled.GENERATOR_ENTITY_DEMAND, figures.entity_demand, label)
+
+
+def query_readings(engines: Engines) -> Iterator[Reading]:
+    """What queries keep and reserve."""
+    for name, cache in (("columns", engines.columns), ("results", engines.partials)):
+        yield Reading(Pulled.QUERY_CACHE_BYTES, cache.nbytes, (name,))
+        yield Reading(Pulled.QUERY_CACHE_BYTES_LIMIT, cache.bytes_max, (name,))
+        yield Reading(Pulled.QUERY_CACHE_READS, cache.hits, (name, "yes"))
+        yield Reading(Pulled.QUERY_CACHE_READS, cache.misses, (name, "no"))
+        yield Reading(Pulled.QUERY_CACHE_EVICTIONS, cache.evictions, (name,))
+    memory = engines.memory
+    yield Reading(Pulled.QUERY_MEMORY_BYTES, memory.used)
+    yield Reading(Pulled.QUERY_MEMORY_WAITS, memory.waits)
+    yield Reading(Pulled.QUERY_MEMORY_REFUSALS, memory.refusals)

@@ -20,9 +20,11 @@ from datetime import timedelta
 
 from vivace import __version__
 from vivace.api.app import build_app
-from vivace.api.deps import ApiDeps, QueryEngines, QueryLimits
-from vivace.api.grpc_server import GrpcServer
+from vivace.api.deps import ApiDeps, QueryEngines
+from vivace.api.grpc_server import GrpcServer, health_calls
 from vivace.api.server import HttpServer, HttpTimeouts
+from vivace.api.stream_wire import GrpcApplication
+from vivace.api.streaming import StreamingQuerier
 from vivace.config.live import LiveLimits
 from vivace.config.settings import Settings
 from vivace.config.unfinished import unfinished
@@ -34,9 +36,10 @@ from vivace.ingest.decode import native_notice
 from vivace.ingest.otlp_grpc import GrpcReceiver
 from vivace.ingest.otlp_http import HttpReceiver
 from vivace.ingest.replay import replay
+from vivace.limits import QueryRules
 from vivace.memory import trim_memory
-from vivace.observers import CommitObserver, Gauges
-from vivace.query.engines import EngineLimits, Engines
+from vivace.observers import CommitObserver, Gauges, query_readings
+from vivace.query.engines import Engines
 from vivace.query.lookup import TraceLookup
 from vivace.query.pool import QueryPool
 from vivace.status import Status
@@ -51,13 +54,17 @@ from vivace.storage.store import CutSettings, Observers, Store, claimed_until
 from vivace.storage.wal import Wal
 from vivace.telemetry import Telemetry
 from vivace.wiring import (
+    asker,
     disk_limit,
     grpc_limits,
     grpc_receiver,
     http_receiver,
+    ingest_guard,
     listen_tls,
-    query_limits,
+    query_guard,
     seconds_or_never,
+    sender,
+    wire_limits,
 )
 
 log = logging.getLogger(__name__)
@@ -88,6 +95,7 @@ class Service:
         overrides = settings.overrides
         usable = self._telemetry.tempo_runtime_config_last_reload_successful
         self._limits = LiveLimits(overrides.defaults, overrides.per_tenant_override_config, usable.set)
+        self._rules = QueryRules(settings, self._limits)
         self._following: asyncio.Task[None] | None = None
         self._disk = self._build_disk()
         trace = settings.storage.trace
@@ -112,11 +120,7 @@ class Service:
         self._engines = Engines(
             self._store,
             self._queries,
-            EngineLimits(
-                querier.search.query_timeout.total_seconds(),
-                lambda tenant: self._limits.of(tenant).read.max_bytes_per_tag_values_query,
-                lambda tenant: self._limits.of(tenant).read.max_blocks_per_tag_values_query,
-            ),
+            self._rules.of_engines(),
             tidy=trim_memory,
         )
         self._receivers = self._build_receivers()
@@ -126,11 +130,13 @@ class Service:
             server.grpc_listen_address,
             server.grpc_listen_port,
             readiness=lambda: self._reason,
+            calls=self._calls,
             limits=grpc_limits(server),
             tls=listen_tls(server.grpc_tls_config, "server.grpc_tls_config", server.tls_min_version),
         )
         gauges = Gauges(self._store, self._commit, self._disk, self._clock, time.time_ns)
         self._telemetry.register_gauges(gauges.read)
+        self._telemetry.register_gauges(lambda: query_readings(self._engines))
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -236,30 +242,36 @@ class Service:
 
     def _build_receivers(self) -> list[GrpcReceiver | HttpReceiver]:
         otlp = self.settings.distributor.receivers.otlp
+        named, guard = sender(self.settings), ingest_guard(self.settings)
         receivers: list[GrpcReceiver | HttpReceiver] = []
         if otlp is not None and otlp.protocols.grpc is not None:
-            receivers.append(grpc_receiver(self._commit, otlp.protocols.grpc))
+            receivers.append(grpc_receiver(self._commit, otlp.protocols.grpc, named, guard))
         if otlp is not None and otlp.protocols.http is not None:
-            receivers.append(http_receiver(self._commit, otlp.protocols.http))
+            receivers.append(http_receiver(self._commit, otlp.protocols.http, named, guard))
         return receivers
 
     def _build_http(self) -> HttpServer:
         server = self.settings.server
         frontend = self.settings.query_frontend
+        queries = QueryEngines(self._engines, self._engines, self._engines, self._rules.limits)
         deps = ApiDeps(
             lookup=TraceLookup(
                 self._store,
                 self._queries,
-                self._max_bytes_per_trace,
+                self._rules.max_bytes_per_trace,
                 seconds_max=self.settings.querier.trace_by_id.query_timeout.total_seconds() or None,
             ),
-            queries=QueryEngines(self._engines, self._engines, self._engines, self._query_limits),
+            queries=queries,
             telemetry=self._telemetry,
+            cardinality=self._generation.cardinality,
             status=self._status(),
             readiness=lambda: self._reason,
             flush=self.flush,
             shutdown=self.drain,
-            max_bytes_per_trace=self._max_bytes_per_trace,
+            max_bytes_per_trace=self._rules.max_bytes_per_trace,
+            tenant_of=asker(self.settings),
+            guard=query_guard(self.settings),
+            open_paths=self.settings.access.query.open_paths,
             http_api_prefix=self.settings.http_api_prefix,
             api_timeout_seconds=min(
                 filter(None, (frontend.api_timeout, server.http_server_write_timeout)), default=timedelta(0)
@@ -271,12 +283,19 @@ class Service:
             write_seconds=seconds_or_never(server.http_server_write_timeout),
             stop_seconds=min(int(STOP_SECONDS), int(server.graceful_shutdown_timeout.total_seconds())),
         )
+        self._calls = StreamingQuerier(deps, queries).calls()
+        app = build_app(deps)
+        http2 = self.settings.stream_over_http_enabled
+        if http2:
+            calls = self._calls | health_calls(lambda: self._reason)
+            app = GrpcApplication(calls, app, limits=wire_limits(server, timeouts.header_seconds))
         return HttpServer(
-            build_app(deps),
+            app,
             server.http_listen_address,
             server.http_listen_port,
             tls=listen_tls(server.http_tls_config, "server.http_tls_config", server.tls_min_version),
             timeouts=timeouts,
+            http2=http2,
         )
 
     def _status(self) -> Status:
@@ -288,12 +307,6 @@ class Service:
             state=lambda: self._state,
             parts=("store", "group commit", "upkeep", *receivers, "http api", "grpc api"),
         )
-
-    def _query_limits(self, tenant: str) -> QueryLimits:
-        return query_limits(self.settings, self._limits.of(tenant).read)
-
-    def _max_bytes_per_trace(self, tenant: str) -> int:
-        return self._limits.of(tenant).global_.max_bytes_per_trace
 
     # -- running ----------------------------------------------------------------------------------------------------
 

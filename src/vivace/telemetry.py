@@ -3,7 +3,7 @@
 Rule 1  a `Telemetry` owns its registry; nothing is global, so two services (or tests) in one process do not meet.
 Rule 2  a metric's attribute is its name without `vivace_` and `_total`: vivace_wal_torn_tails_total is wal_torn_tails,
         tempo_discarded_spans_total is tempo_discarded_spans.
-Rule 3  what happens is counted where it happens; what merely is (bytes, lengths) is asked for at each scrape: register_gauges().
+Rule 3  what happens is counted where it happens; what merely is (bytes, lengths) is asked for at each scrape: gauges.py.
 Rule 4  every label has a bounded set of values: constants of ours, route names, tenants (tenant_label() where a sender names them).
 Rule 5  a name that Tempo has too means what it means there, or is absent. Counters start at 0 where they have no labels.
 
@@ -17,7 +17,6 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +25,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, UnknownMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
+from vivace.gauges import PULLED, Pulled, Reading
+
+__all__ = ["PULLED", "MemoryFigures", "Pulled", "Reading", "Telemetry", "memory_figures"]
 
 log = logging.getLogger(__name__)
 
@@ -43,76 +46,6 @@ _FSYNC_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 _GROUP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _SEND_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300)  # Prometheus's own
 _WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-
-
-class Pulled(StrEnum):
-    """The gauges that are asked for at each scrape; PULLED says their labels and meaning."""
-
-    BACKEND_BYTES = "tempodb_backend_bytes_total"
-    BACKEND_OBJECTS = "tempodb_backend_objects_total"
-    BLOCKLIST_LENGTH = "tempodb_blocklist_length"
-    LIVE_TRACES = "tempo_ingester_live_traces"
-    DISK_BYTES = "vivace_disk_bytes"
-    DISK_FREE_BYTES = "vivace_disk_free_bytes"
-    DISK_CAP_BYTES = "vivace_disk_cap_bytes"
-    DISK_FLOOR_BYTES = "vivace_disk_floor_bytes"
-    DISK_TIME_TO_FULL_SECONDS = "vivace_disk_time_to_full_seconds"
-    RETENTION_EFFECTIVE_SECONDS = "vivace_retention_effective_seconds"
-    HEAD_BYTES = "vivace_head_bytes"
-    HEAD_BYTES_LIMIT = "vivace_head_bytes_limit"
-    HEAD_SPANS = "vivace_head_spans"
-    HEAD_TRACES = "vivace_head_traces"
-    COMMIT_QUEUE_REQUESTS = "vivace_commit_queue_requests"
-    COMMIT_QUEUE_BYTES = "vivace_commit_queue_bytes"
-    GENERATOR_PROCESSORS = "tempo_metrics_generator_active_processors"
-    GENERATOR_SERIES = "tempo_metrics_generator_registry_active_series"
-    GENERATOR_SERIES_MAX = "tempo_metrics_generator_registry_max_active_series"
-    GENERATOR_SERIES_DEMAND = "tempo_metrics_generator_registry_active_series_demand_estimate"
-    GENERATOR_ENTITY_DEMAND = "tempo_metrics_generator_registry_entity_demand_estimate"
-    REMOTE_SAMPLES_PENDING = "prometheus_remote_storage_samples_pending"
-    REMOTE_SENT_TIMESTAMP = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"
-    REMOTE_TIMESTAMP = "prometheus_remote_storage_highest_timestamp_in_seconds"
-    REMOTE_QUEUE_BYTES = "vivace_remote_write_queue_bytes"
-    REMOTE_OLDEST_SECONDS = "vivace_remote_write_oldest_seconds"
-
-
-PULLED: dict[Pulled, tuple[tuple[str, ...], str]] = {
-    Pulled.BACKEND_BYTES: (("tenant", "status"), "Bytes of the blocks' data files; status is live or compacted."),
-    Pulled.BACKEND_OBJECTS: (("tenant", "status"), "Traces in blocks, counted once per block."),
-    Pulled.BLOCKLIST_LENGTH: (("tenant",), "Live blocks."),
-    Pulled.LIVE_TRACES: (("tenant",), "Traces in the head."),
-    Pulled.DISK_BYTES: (("kind",), "Bytes on disk; kind is wal, blocks, quarantine, generator or other."),
-    Pulled.DISK_FREE_BYTES: ((), "Bytes that the file system of the data has left for us."),
-    Pulled.DISK_CAP_BYTES: ((), "Bytes that all our files together may take."),
-    Pulled.DISK_FLOOR_BYTES: ((), "Free bytes below which spans are refused."),
-    Pulled.DISK_TIME_TO_FULL_SECONDS: ((), "Seconds until the cap is reached at the present rate of growth."),
-    Pulled.RETENTION_EFFECTIVE_SECONDS: ((), "Age of the oldest stored span."),
-    Pulled.HEAD_BYTES: ((), "Bytes of the recent spans held in memory."),
-    Pulled.HEAD_BYTES_LIMIT: ((), "Bytes at which the head is cut."),
-    Pulled.HEAD_SPANS: ((), "Spans in the head."),
-    Pulled.HEAD_TRACES: ((), "Traces in the head, all tenants together."),
-    Pulled.COMMIT_QUEUE_REQUESTS: ((), "Requests waiting for the next group commit."),
-    Pulled.COMMIT_QUEUE_BYTES: ((), "Bytes of the requests waiting for the next group commit."),
-    Pulled.GENERATOR_PROCESSORS: (("processor", "tenant"), "1 for each processor of the metrics generator that runs."),
-    Pulled.GENERATOR_SERIES: (("tenant",), "Series of the metrics generator."),
-    Pulled.GENERATOR_SERIES_MAX: (("tenant",), "Most series that a tenant may have; 0 sets no limit."),
-    Pulled.GENERATOR_SERIES_DEMAND: (("tenant",), "Series that there would be without a limit, about."),
-    Pulled.GENERATOR_ENTITY_DEMAND: (("tenant",), "Label sets that there would be without a limit, about."),
-    Pulled.REMOTE_SAMPLES_PENDING: (("remote_name", "url"), "Samples, exemplars and histograms that wait on disk."),
-    Pulled.REMOTE_SENT_TIMESTAMP: (("remote_name", "url"), "Unix time of the newest samples that were sent."),
-    Pulled.REMOTE_TIMESTAMP: ((), "Unix time of the newest samples that were queued."),
-    Pulled.REMOTE_QUEUE_BYTES: ((), "Bytes of requests on disk for remote write."),
-    Pulled.REMOTE_OLDEST_SECONDS: (("remote_name", "url"), "Age of the oldest request that waits to be sent."),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The present figure of a pulled gauge; `labels` in the order that PULLED gives. Readings alike in both add up."""
-
-    gauge: Pulled
-    value: float
-    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

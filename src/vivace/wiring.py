@@ -6,18 +6,28 @@ No decisions here; a setting's meaning is in its description, an option's in its
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
-from vivace.api.deps import QueryLimits
+from pydantic import SecretStr
+from starlette.requests import Request
+
+from vivace.access import Credentials, Guard, Secret
+from vivace.api import tenancy
 from vivace.api.grpc_server import GrpcLimits
-from vivace.config.overrides import ReadLimits
+from vivace.api.stream_wire import WireLimits
+from vivace.config.access import IngestAccess, QueryAccess
 from vivace.config.receivers import OtlpGrpc, OtlpHttp, ReceiverTls
 from vivace.config.server import ListenTls, Server
 from vivace.config.settings import Settings
 from vivace.config.units import BytesOrPercent
+from vivace.ingest import replies
 from vivace.ingest.accept import Committer
 from vivace.ingest.otlp_grpc import GrpcOptions, GrpcReceiver, Keepalive
 from vivace.ingest.otlp_http import CorsOptions, HttpOptions, HttpReceiver
+from vivace.ingest.replies import TenantOf
+from vivace.model import tenant
 from vivace.tls import TlsOptions
 
 
@@ -26,7 +36,7 @@ def disk_limit(limit: BytesOrPercent) -> int | float:
     return limit.size_bytes if limit.size_bytes is not None else (limit.percent or 0.0) / 100
 
 
-def grpc_receiver(commit: Committer, settings: OtlpGrpc) -> GrpcReceiver:
+def grpc_receiver(commit: Committer, settings: OtlpGrpc, named: TenantOf, guard: Guard) -> GrpcReceiver:
     defaults = GrpcOptions()
     times = settings.keepalive.server_parameters
     usual = defaults.keepalive
@@ -47,10 +57,12 @@ def grpc_receiver(commit: Committer, settings: OtlpGrpc) -> GrpcReceiver:
             ),
         ),
         tls=receiver_tls(settings.tls),
+        named=named,
+        guard=guard,
     )
 
 
-def http_receiver(commit: Committer, settings: OtlpHttp) -> HttpReceiver:
+def http_receiver(commit: Committer, settings: OtlpHttp, named: TenantOf, guard: Guard) -> HttpReceiver:
     cors = settings.cors
     return HttpReceiver(
         commit,
@@ -62,6 +74,8 @@ def http_receiver(commit: Committer, settings: OtlpHttp) -> HttpReceiver:
             cors=CorsOptions(cors.allowed_origins, cors.allowed_headers, cors.max_age or 600) if cors else None,
         ),
         tls=receiver_tls(settings.tls),
+        named=named,
+        guard=guard,
     )
 
 
@@ -111,22 +125,59 @@ def grpc_limits(server: Server) -> GrpcLimits:
     )
 
 
-def query_limits(settings: Settings, read: ReadLimits) -> QueryLimits:
-    """What the queries of a tenant with these limits may ask for."""
-    frontend = settings.query_frontend
-    return QueryLimits(
-        result_limit_default=frontend.search.default_result_limit,
-        result_limit_max=frontend.search.max_result_limit,
-        spans_default=frontend.search.default_spans_per_span_set,
-        spans_max=frontend.search.max_spans_per_span_set,
-        search_duration_max=read.max_search_duration or frontend.search.max_duration,
-        metrics_duration_max=read.max_metrics_duration or frontend.metrics.max_duration,
-        intervals_max=frontend.metrics.max_intervals,
-        exemplars_max=frontend.metrics.max_exemplars,
-        series_max=frontend.metrics.max_response_series,
-        expression_bytes_max=frontend.max_query_expression_size_bytes,
-        end_cutoff=frontend.query_end_cutoff,
-        left_pad_trace_ids=read.left_pad_trace_ids,
+def ingest_guard(settings: Settings) -> Guard:
+    """Raises ConfigError for a file of a secret that cannot be used."""
+    return _guard(settings.access.ingest, "access.ingest")
+
+
+def query_guard(settings: Settings) -> Guard:
+    """Raises ConfigError for a file of a secret that cannot be used."""
+    return _guard(settings.access.query, "access.query")
+
+
+def _guard(side: IngestAccess | QueryAccess, where: str) -> Guard:
+    users = (
+        (
+            user.name,
+            _secret(f"{where}.users[{place}].password", user.password, user.password_file, user.password_sha256),
+        )
+        for place, user in enumerate(side.users)
+    )
+    tokens = (
+        _secret(f"{where}.tokens[{place}].token", token.token, token.token_file, token.token_sha256)
+        for place, token in enumerate(side.tokens)
+    )
+    return Guard(Credentials(tuple(users), tuple(tokens), where))
+
+
+def _secret(where: str, text: SecretStr | None, file: Path | None, sha256: SecretStr | None) -> Secret:
+    return Secret(
+        f"{where}_file" if file is not None else where,
+        text=text.get_secret_value() if text is not None else "",
+        file=file,
+        sha256_hex=sha256.get_secret_value() if sha256 is not None else "",
+    )
+
+
+def sender(settings: Settings) -> TenantOf:
+    """Whose spans a request brings, by its header."""
+    return tenant.one if settings.multitenancy_enabled else replies.single_tenant
+
+
+def asker(settings: Settings) -> Callable[[Request], str]:
+    """Whose spans a query asks for."""
+    if not settings.multitenancy_enabled:
+        return tenancy.single_tenant
+    joined = settings.query_frontend.multi_tenant_queries_enabled
+    return tenancy.tenants_from_header if joined else tenancy.tenant_from_header
+
+
+def wire_limits(server: Server, read_seconds: float) -> WireLimits:
+    """Of gRPC on the HTTP port."""
+    return WireLimits(
+        receive_bytes_max=server.grpc_server_max_recv_msg_size,
+        send_bytes_max=server.grpc_server_max_send_msg_size,
+        read_seconds=read_seconds,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
+from starlette.requests import Request
 
+from vivace.access import Credentials, Guard, Secret
 from vivace.api.app import build_app
 from vivace.api.deps import ApiDeps, ConfigMode, ServiceRow
 from vivace.api.status import table
-from vivace.api.tenancy import tenant_from_header
+from vivace.api.tenancy import single_tenant, tenant_from_header, tenants_from_header
 from vivace.errors import (
     CorruptionError,
     DiskFullError,
@@ -297,6 +299,8 @@ PAGES: dict[str, tuple[int, str]] = {
     "/ready": (200, "ready\n"),
     "/memberlist": (200, "This instance doesn't use memberlist."),
     "/status/usage-stats": (200, "usage-stats is not enabled\n"),
+    "/status/cardinality": (404, "no series are made of the spans of single-tenant"),
+    "/status/cardinality?top=0": (400, "invalid top: 0, expected a number from 1 to 1000"),
     "/status/config": (200, "GET /status/config\n---\nmode: ''\n"),
     "/status/config?mode=diff": (200, "GET /status/config\n---\nmode: 'diff'\n"),
     "/status/config?mode=defaults": (200, "GET /status/config\n---\nmode: 'defaults'\n"),
@@ -368,26 +372,64 @@ def test_overrides_page_escapes(house: House) -> None:
 
 # ---- tenants ----
 
-TENANTS: dict[str, tuple[int, str]] = {
-    "": (401, "no org id"),
-    "a|b": (400, "multi-tenant query unsupported"),
-    "..": (400, "invalid tenant '..': use up to 150 letters, digits and !-_.*'(), other than . and .."),
-    "a/b": (400, "invalid tenant 'a/b': use up to 150 letters, digits and !-_.*'(), other than . and .."),
-    "x" * 151: (400, f"invalid tenant '{'x' * 151}': use up to 150 letters, digits and !-_.*'(), other than . and .."),
-}
+ONE, MANY = tenant_from_header, tenants_from_header
+INVALID = (
+    "invalid tenant '..': use up to 150 letters, digits and !-_.*'(), "
+    "other than . and .., .quarantine, and names that end in .tmp or .deleted"
+)
+
+TENANTS: list[tuple[Callable[[Request], str], str | None, tuple[int, str] | str]] = [
+    # which rule, the header, the refusal or the tenant that is asked for
+    (ONE, None, (401, "no org id")),
+    (ONE, "", (401, "no org id")),
+    (ONE, "team-1", "team-1"),
+    (ONE, "a|b", (400, "multi-tenant query unsupported")),
+    (ONE, "..", (400, INVALID)),
+    (MANY, None, (401, "no org id")),
+    (MANY, "a|", (401, "no org id")),
+    (MANY, "team-1", "team-1"),
+    (MANY, "b|a|b", "a|b"),
+    (MANY, "a|..", (400, INVALID)),
+    (single_tenant, "a|..", "single-tenant"),
+    (single_tenant, None, "single-tenant"),
+]
 
 
-@pytest.mark.parametrize("tenant", TENANTS)
-def test_tenant_is_refused(house: House, tenant: str) -> None:
-    headers = {"X-Scope-OrgID": tenant} if tenant else {}
-    reply = house.ask(f"/api/traces/{ID}", headers=headers, tenant_of=tenant_from_header)
-    assert (reply.status_code, reply.text) == TENANTS[tenant]
+@pytest.mark.parametrize(("rule", "header", "expected"), TENANTS)
+def test_tenants(
+    house: House, rule: Callable[[Request], str], header: str | None, expected: tuple[int, str] | str
+) -> None:
+    headers = {} if header is None else {"X-Scope-OrgID": header}
+    reply = house.ask(f"/api/traces/{ID}", headers=headers, tenant_of=rule)
+    if isinstance(expected, str):
+        assert [asked[0] for asked in house.store.asked] == [expected]
+    else:
+        assert (reply.status_code, reply.text) == expected
+        assert house.store.asked == []
 
 
-def test_tenant_from_header(house: House) -> None:
-    house.ask(f"/api/traces/{ID}", headers={"X-Scope-OrgID": "team-1"}, tenant_of=tenant_from_header)
-    house.ask(f"/api/traces/{ID}", headers={"X-Scope-OrgID": "team-1"})
-    assert [asked[0] for asked in house.store.asked] == ["team-1", "single-tenant"]
+# ---- credentials ----
+
+LOGIN = "Basic dTpw"  # u:p
+GUARDED = ["/ready", "/metrics", "/status", "/status/config", f"/api/traces/{ID}", "/api/echo", "/flush", "/shutdown"]
+OPENED = [  # open_paths, those of GUARDED that need no credentials
+    (("/ready",), ["/ready"]),
+    ((), []),
+    (("/metrics", "/status/"), ["/metrics", "/status/config"]),
+    (("/stat", "/api"), [f"/api/traces/{ID}", "/api/echo"]),
+]
+
+
+@pytest.mark.parametrize(("open_paths", "expected"), OPENED)
+def test_credentials(house: House, open_paths: tuple[str, ...], expected: list[str]) -> None:
+    guard = Guard(Credentials(users=(("u", Secret("here", text="p")),)))
+    replies = {path: house.ask(path, guard=guard, open_paths=open_paths) for path in GUARDED}
+    assert [path for path, reply in replies.items() if reply.status_code != 401] == expected
+    refused = [reply for reply in replies.values() if reply.status_code == 401]
+    assert {reply.headers["WWW-Authenticate"] for reply in refused} == {'Basic realm="vivace"'}
+    assert house.operator.calls == []
+    headers = {"Authorization": LOGIN}
+    assert house.ask("/metrics", guard=guard, open_paths=open_paths, headers=headers).status_code == 200
 
 
 # ---- errors ----

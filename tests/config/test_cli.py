@@ -30,18 +30,8 @@ def test_verify_prints_notices(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.partition(":")[0] for line in lines] == [
         "metrics_generator.traces_storage.path",
         "metrics_generator.processor.local_blocks.flush_to_storage",
-        "stream_over_http_enabled",
-        "metrics_generator",
-        "overrides.defaults.metrics_generator",
         "this configuration can be used",
     ]
-
-
-def test_verify_refuses_what_a_start_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "t.yaml"
-    file.write_text("multitenancy_enabled: true")
-    assert cli.main([f"-config.file={file}", "-config.verify=true"]) == 1
-    assert "multitenancy_enabled: true is not supported yet" in capsys.readouterr().err
 
 
 def test_errors_exit_with_1_for_the_file_and_2_for_the_command_line(

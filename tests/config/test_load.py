@@ -47,9 +47,6 @@ def test_a_users_file_loads_unchanged() -> None:
     assert [notice.partition(":")[0] for notice in settings.notices] == [
         "metrics_generator.traces_storage.path",
         "metrics_generator.processor.local_blocks.flush_to_storage",
-        "stream_over_http_enabled",
-        "metrics_generator",
-        "overrides.defaults.metrics_generator",
     ]
 
 
@@ -85,8 +82,6 @@ def test_a_file_of_tempo_3_loads() -> None:
         "memory.automemlimit_enabled",
         "query_frontend.mcp_server.enabled",
         "overrides.defaults.metrics_generator.span_name_sanitization",
-        "stream_over_http_enabled",
-        "overrides.defaults.metrics_generator",
     }
 
 

@@ -5,6 +5,7 @@ They are not part of the repository; without them the tests are skipped.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -93,3 +94,8 @@ def test_generated_series(loaded: tuple[Server, Prometheus]) -> None:
     ):  # edges wait three seconds for their other side
         judged = Judged(server, "--group", "trace", "--prometheus", prometheus.url)
     assert judged.series == (SERIES, SERIES), judged.output[-4000:]
+    report = json.loads(server.get("/status/cardinality?top=2")[1])
+    counted = {metric["name"]: metric["series"] for metric in report["metrics"]}
+    assert counted["traces_service_graph_request_total"] > 20
+    assert {"span_name", "service", "http_target", "client", "server"} <= {label["name"] for label in report["labels"]}
+    assert all(len(label["top"]) <= 2 for label in report["labels"])

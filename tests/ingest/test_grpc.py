@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from receiver_doubles import MemoryCommitter, run, serving, until
 
+from vivace.access import Credentials, Guard, Secret
 from vivace.errors import ConfigError, DecodeError, DiskFullError, LimitError, RequestError, UnavailableError
 from vivace.ingest import otlp_grpc
 from vivace.ingest.accept import Accepted
@@ -130,19 +131,38 @@ def test_unknown_methods() -> None:
 
 
 def test_the_tenant_comes_from_the_callable() -> None:
-    def tenant_of(header: str | None) -> str:
+    def named(header: str | None) -> str:
         if header is None:
             raise RequestError("no org id", status=401)
         return header
 
     async def scenario() -> None:
         committer = MemoryCommitter(Accepted(0))
-        receiver = GrpcReceiver(committer, "127.0.0.1:0", tenant_of=tenant_of)
+        receiver = GrpcReceiver(committer, "127.0.0.1:0", named=named)
         async with serving(receiver) as port, calling(port) as export:
             await export(b"", metadata=[("x-scope-orgid", "team-a")])
             with pytest.raises(grpc.aio.AioRpcError, match="no org id"):
                 await export(b"")
         assert committer.tenants == ["team-a"]
+
+    run(scenario())
+
+
+def test_who_must_not_send_is_refused_before_the_message_is_kept() -> None:
+    async def scenario() -> None:
+        committer = MemoryCommitter()
+        guard = Guard(Credentials(tokens=(Secret("here", text="t"),)))
+        options = GrpcOptions(max_recv_msg_size_bytes=10)
+        receiver = GrpcReceiver(committer, "127.0.0.1:0", options=options, guard=guard)
+        async with serving(receiver) as port, calling(port) as export:
+            for metadata in ([], [("authorization", "Bearer x")]):
+                with pytest.raises(
+                    grpc.aio.AioRpcError, match="expected Bearer in the Authorization header"
+                ) as refused:
+                    await export(b"x" * 1000, metadata=metadata)
+                assert refused.value.code() is CODES.UNAUTHENTICATED
+            await export(b"", metadata=[("authorization", "Bearer t")])
+        assert committer.bodies == [b""]
 
     run(scenario())
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from receiver_doubles import MemoryCommitter, run, serving, until
 
+from vivace.access import Credentials, Guard, Secret
 from vivace.errors import DecodeError, DiskFullError, LimitError, RequestError, UnavailableError
 from vivace.ingest import compression
 from vivace.ingest.accept import Accepted
@@ -24,6 +25,7 @@ from vivace.ingest.compression import decompress
 from vivace.ingest.otlp_http import CorsOptions, HttpOptions, HttpReceiver
 from vivace.model.proto.otlp_pb2 import ExportTraceServiceResponse
 from vivace.model.proto.status_pb2 import Status
+from vivace.model.tenant import one
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
@@ -151,11 +153,39 @@ def test_our_own_faults_are_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_tenant_comes_from_the_callable() -> None:
     async def scenario() -> None:
         committer = MemoryCommitter()
-        receiver = HttpReceiver(committer, "127.0.0.1:0", tenant_of=lambda header: header or "nobody")
+        receiver = HttpReceiver(committer, "127.0.0.1:0", named=lambda header: header or "nobody")
         async with client_of(receiver) as client:
             await client.post("/v1/traces", headers={**PROTOBUF, "X-Scope-OrgID": "team-a"})
             await client.post("/v1/traces", headers=PROTOBUF)
         assert committer.tenants == ["team-a", "nobody"]
+
+    run(scenario())
+
+
+UNKNOWN = "found credentials that are not known here, expected Bearer in the Authorization header"
+
+
+@pytest.mark.parametrize("media_type", ["application/x-protobuf", "application/json"])
+def test_who_must_not_send_is_refused_before_the_body_is_kept(media_type: str) -> None:
+    async def scenario() -> None:
+        committer = MemoryCommitter()
+        guard = Guard(Credentials(tokens=(Secret("here", text="t"),)))
+        options = HttpOptions(max_request_body_size_bytes=10)
+        receiver = HttpReceiver(committer, "127.0.0.1:0", options=options, named=one, guard=guard)
+        async with client_of(receiver) as client:
+
+            async def send(**headers: str) -> httpx.Response:
+                return await client.post(
+                    "/v1/traces", headers={"Content-Type": media_type, **headers}, content=b"x" * 1000
+                )
+
+            wrong, nobody = await send(Authorization="Bearer x"), await send(Authorization="Bearer t")
+            assert (wrong.status_code, wrong.headers["WWW-Authenticate"]) == (401, 'Bearer realm="vivace"')
+            assert (nobody.status_code, "WWW-Authenticate" in nobody.headers) == (401, False)
+            for reply, message in ((wrong, UNKNOWN), (nobody, "no org id")):
+                is_json = media_type == "application/json"
+                assert (reply.json()["message"] if is_json else Status.FromString(reply.content).message) == message
+        assert committer.bodies == []
 
     run(scenario())
 

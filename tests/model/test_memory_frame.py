@@ -24,6 +24,7 @@ COLUMN_OF = {
     ValueType.ARRAY: "compounds",
     ValueType.KVLIST: "compounds",
     ValueType.BYTES: "compounds",
+    ValueType.EMPTY: "unset",
 }
 
 
@@ -34,12 +35,13 @@ def by_hand(pairs: Attributes, row_count: int, dictionary: Dictionary, key: str)
         *(c.tolist() for c in (pairs.row, pairs.key, pairs.type)), pairs.value, strict=True
     ):
         kind = ValueType(number)
-        if dictionary.strings.get(code) == key.encode() and kind is not ValueType.EMPTY:
+        if dictionary.strings.get(code) == key.encode():
             plain: dict[ValueType, Any] = {
                 ValueType.STRING: lambda v: dictionary.strings.get(int(v)).decode(),
                 ValueType.INT: lambda v: int(v.view("i8")),
                 ValueType.DOUBLE: lambda v: float(v.view("f8")).hex(),
                 ValueType.BOOL: bool,
+                ValueType.EMPTY: lambda v: True,
             }
             read = plain.get(kind, lambda v: dictionary.blobs.get(int(v)))
             first.setdefault((row, kind), read(value))

@@ -53,7 +53,9 @@ class Engine:
     def control(self) -> QueryControl:
         return QueryControl(self.memory, self.clock, self.seconds_max)
 
-    def search(self, query: CheckedQuery | str | None, *, control: QueryControl | None = None, **asked: Any) -> SearchAnswer:
+    def search(
+        self, query: CheckedQuery | str | None, *, control: QueryControl | None = None, **asked: Any
+    ) -> SearchAnswer:
         """`asked`: fields of SearchRequest; all traces and all spans unless it says less."""
         request = SearchRequest(checked(query), **{"limit": ALL, "spans_max": 0, **asked})
         return self._search.run(TENANT, request, control or self.control())
@@ -188,7 +190,10 @@ def found(answer: SearchAnswer) -> list[tuple[Any, ...]]:
 
 
 def expected(
-    query: CheckedQuery, traces: Iterable[oracle.OTrace], start_seconds: int | None = None, end_seconds: int | None = None
+    query: CheckedQuery,
+    traces: Iterable[oracle.OTrace],
+    start_seconds: int | None = None,
+    end_seconds: int | None = None,
 ) -> list[tuple[Any, ...]]:
     """The same by the oracle: newest first, then by id."""
     by_id = {t.spans[0].trace_id: t for t in traces}

@@ -174,7 +174,7 @@ def value_for(random: Random, key: str) -> Static:
     value: object = random.choice(pool)
     while isinstance(value, list):
         value = random.choice(value) if value else "a"
-    return literal(value) if not isinstance(value, bytes | dict) else literal(random.choice(pools.INTS))
+    return literal(value) if not isinstance(value, bytes | dict | None) else literal(random.choice(pools.INTS))
 
 
 GROUPABLE = ("s", "i", "f", "b", "many", "http.status_code")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from vivace.model.proto import otlp_pb2
@@ -45,8 +47,11 @@ def requests() -> list[otlp_pb2.ExportTraceServiceRequest]:
     return found
 
 
-def answers(*groups: str) -> Iterator[dict[str, Any]]:
-    """Answers with status 200 to a query, each with its `divergence` or None; those that no rule settles are left out."""
+def answers(*groups: str, with_query: bool = True) -> Iterator[dict[str, Any]]:
+    """Answers with status 200, each with its `divergence` or None; those that no rule settles are left out.
+
+    with_query  only those to a TraceQL query
+    """
     divergences = json.loads((CONFORMANCE / "divergences.json").read_text()) | OWN_DIVERGENCES
     with gzip.open(ANSWERS, "rt") as lines:
         for line in lines:
@@ -54,8 +59,32 @@ def answers(*groups: str) -> Iterator[dict[str, Any]]:
             divergence = divergences.get(answer["id"])
             if divergence is not None and "matched" not in divergence:
                 continue
-            if answer["group"] in groups and answer["status"] == 200 and answer["params"].get("q"):
+            asked = not with_query or answer["params"].get("q")
+            if answer["group"] in groups and answer["status"] == 200 and asked:
                 yield answer | {"divergence": divergence}
+
+
+SECOND = 1_000_000_000
+
+STEPS_SECONDS = {"5m": 300, "1m": 60, "30s": 30, "1h": 3600, "7m": 420, "60": 60, None: 10}
+"""None: what the range of the one query without a step comes to."""
+
+
+def asked_series(answer: dict[str, Any]) -> tuple[str, int, int, int, bool]:
+    """(query, start, end, step, whether it is instant) of an answer with series; nanoseconds."""
+    asked = answer["params"]
+    start, end = (int(t) * (1 if len(t) > 10 else SECOND) for t in (asked["start"], asked["end"]))
+    return asked["q"], start, end, STEPS_SECONDS[asked.get("step")] * SECOND, answer["group"] == "instant"
+
+
+def judge() -> ModuleType:
+    """conformance.py, which lies beside the answers: its judge() and instead() compare two of them."""
+    spec = importlib.util.spec_from_file_location("conformance", CONFORMANCE / "conformance.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def any_value(message: dict[str, Any] | None) -> Any:

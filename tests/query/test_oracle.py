@@ -21,7 +21,6 @@ from vivace.model.proto import otlp_pb2
 from vivace.traceql import check, parse
 
 MS = 1_000_000
-SECOND = 1000 * MS
 START = 1_763_812_800_000 * MS
 
 # name: parent, kind, milliseconds, status, attributes
@@ -317,29 +316,21 @@ def _spanset(spans: list[tuple[int, str, int, int, list[tuple[str, Any]]]], attr
     return f"{shown} {sorted(map(repr, attributes))}"
 
 
-STEPS_SECONDS = {"5m": 300, "1m": 60, "30s": 30, "1h": 3600, "7m": 420, "60": 60, None: 10}
-"""None: what the range of the one query without a step comes to."""
-
-
 @pytest.mark.skipif(recorded.ABSENT, reason=f"no recorded answers in {recorded.CONFORMANCE}")
 def test_recorded_series(recorded_traces: list[oracle.OTrace]) -> None:
     wrong, count = [], 0
     for answer in recorded.answers("metrics", "instant"):
-        asked = answer["params"]
-        start, end = (int(t) * (1 if len(t) > 10 else SECOND) for t in (asked["start"], asked["end"]))
-        step = STEPS_SECONDS[asked.get("step")] * SECOND
-        got = oracle_metrics.metrics(
-            check(parse(asked["q"])), recorded_traces, start, end, step, answer["group"] == "instant"
-        )
+        q, start, end, step, instant = recorded.asked_series(answer)
+        got = oracle_metrics.metrics(check(parse(q)), recorded_traces, start, end, step, instant)
         want = {
             tuple(oracle_metrics.label(*pair) for pair in recorded.pairs(series["labels"])): told_samples(series, end)
             for series in answer["body"].get("series") or []
         }
-        if "compare(" in asked["q"]:
+        if "compare(" in q:
             want = {labels: samples for labels, samples in want.items() if str(labels[0][2]).endswith("_total")}
         count += 1
         if by_name(want) != by_name(got):
-            wrong.append((answer["id"], asked["q"]))
+            wrong.append((answer["id"], q))
     assert wrong == []
     assert count > 40
 

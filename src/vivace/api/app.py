@@ -2,7 +2,8 @@
 
 Rule 1  a handler raises errors of our tree; only errors.py knows their status codes.
 Rule 2  a client that goes away cancels its handler, and with it the scan behind it.
-Rule 3  every request is observed once in tempo_request_duration_seconds, under its route's name, or "other" without one.
+Rule 3  before a handler runs, deps.guard has seen the credentials, but for open_paths; /ready is one.
+Rule 4  every request is observed once in tempo_request_duration_seconds, under its route's name, or "other" without one.
 
 A family of routes is a file with a `routes()`; add it to build_app(). Routes and texts: docs/http-api.md.
 """
@@ -87,16 +88,23 @@ class _Application:
         if route.methods is not None and scope["method"] not in route.methods:
             return Response(status_code=405, headers={"Allow": ", ".join(sorted(route.methods))})
         scope["path_params"] = match.parameters
+        request = Request(scope)
         limit = self.deps.api_timeout_seconds if route.is_api else 0
         try:
+            if not _is_open(scope["path"], self.deps.open_paths):
+                self.deps.guard.check(request.headers.get("Authorization"))
             async with asyncio.timeout(limit or None) as timeout:
-                return await _unless_disconnected(route, Request(scope), receive)
+                return await _unless_disconnected(route, request, receive)
         except TimeoutError as error:
             if timeout.expired():
                 return PlainTextResponse("unable to process request in the configured timeout", 503)
             return error_response(error, self.deps.error_id, what=f"{scope['method']} {route.path}")
         except Exception as error:
             return error_response(error, self.deps.error_id, what=f"{scope['method']} {route.path}")
+
+
+def _is_open(path: str, open_paths: Sequence[str]) -> bool:
+    return any(path == opened or path.startswith(f"{opened.rstrip('/')}/") for opened in open_paths)
 
 
 async def _unless_disconnected(route: Route, request: Request, receive: Receive) -> Response | None:

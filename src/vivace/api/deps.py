@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -12,6 +12,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
+from vivace.access import OPEN, Guard
 from vivace.api.tenancy import single_tenant
 from vivace.query.answers import (
     MetricsAnswer,
@@ -196,10 +197,13 @@ class ApiDeps:
     """Everything that the routes use.
 
     queries              None: there are no routes of search, tags and metrics
+    cardinality          what the generated series of a tenant are made of, with so many top values a label; None: no series
     readiness            None when ready, else why not (the text of the 503)
     flush                cut and write one tenant's recent spans, or everybody's for None; NotFoundError for an unknown tenant
     shutdown             flush and stop taking spans; returns when that is done
-    tenant_of            whose request it is; RequestError(status=401) when it does not say and must
+    tenant_of            whose request it is, perhaps several tenants joined (model/tenant.py); RequestError(status=401) when it
+                         does not say and must
+    guard, open_paths    who may ask; paths that need no credentials, nor what is below them
     max_bytes_per_trace  by tenant, for the texts of replies; the lookup keeps to it
     http_api_prefix      stands before /api paths only, "" or like "/tempo"
     api_timeout_seconds  an /api request that takes longer is stopped and answered 503; 0 is no limit
@@ -213,7 +217,10 @@ class ApiDeps:
     shutdown: Callable[[], Awaitable[None]]
     max_bytes_per_trace: Callable[[str], int]
     tenant_of: Callable[[Request], str] = single_tenant
+    guard: Guard = OPEN
+    open_paths: tuple[str, ...] = ("/ready",)
     queries: QueryEngines | None = None
+    cardinality: Callable[[str, int], Mapping[str, object] | None] = lambda tenant, top: None
     http_api_prefix: str = ""
     api_timeout_seconds: float = 0
     error_id: Callable[[], str] = new_error_id

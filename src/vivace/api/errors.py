@@ -2,6 +2,7 @@
 
 | error | status |
 | --- | --- |
+| AccessError | 401 with WWW-Authenticate |
 | RequestError | its own, 400 unless it says otherwise |
 | LimitError | 429 with Retry-After where waiting helps, else 422 |
 | other ClientError | 400 |
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from starlette.responses import PlainTextResponse, Response
 
 from vivace.errors import (
+    AccessError,
     ClientError,
     DiskFullError,
     LimitError,
@@ -39,6 +41,8 @@ def not_found_page() -> Response:
 def error_response(error: Exception, error_id: Callable[[], str], *, what: str) -> Response:
     """The reply to `error`; `what` names the request in the log. Only what is not the sender's fault is logged."""
     match error:
+        case AccessError():
+            return PlainTextResponse(str(error), error.status, headers={"WWW-Authenticate": error.challenge})
         case RequestError():
             return PlainTextResponse(str(error), error.status)
         case LimitError(retry_after_seconds=None):

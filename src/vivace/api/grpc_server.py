@@ -1,23 +1,28 @@
-"""The gRPC server of the query port (9095): health for now; the streaming query services join it here.
+"""The gRPC server of the query port (9095): health, and the calls that it is given (streaming.py).
 
-Messages of `grpc.health.v1` are one enum field, so they are written by hand. On grpcio, unlike the OTLP receiver:
-queries are few and stream, spans are many and do not (docs/decisions/001-grpc-front.md).
+Messages of `grpc.health.v1` are one enum field, so they are written by hand. On grpcio, unlike the OTLP receiver: queries are
+few, spans are many (docs/decisions/001-grpc-front.md). The same calls on the HTTP port: stream_wire.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
 import grpc
 
+from vivace.api.stream_calls import Call, CallError, Metadata
 from vivace.errors import ConfigError
 from vivace.tls import TlsOptions
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 """HealthCheckResponse{1 status}. Source: grpc.io, "Health Checking"."""
+
+CALLS_MAX = 1000
+"""Calls at a time over all connections, more are refused with RESOURCE_EXHAUSTED; as many as the HTTP port takes connections."""
 
 MILLISECONDS_MAX = 2**31 - 1
 """grpcio keeps times as C ints; 25 days, and a longer time is as good as that."""
@@ -67,7 +72,7 @@ class GrpcLimits:
 
 
 class GrpcServer:
-    """Serves on host:port inside the running event loop. `readiness`: None when ready, else why not."""
+    """Serves `calls`, by path, and health on host:port inside the running event loop. `readiness`: see health_calls()."""
 
     def __init__(
         self,
@@ -75,10 +80,11 @@ class GrpcServer:
         port: int,
         *,
         readiness: Callable[[], str | None],
+        calls: Mapping[str, Call] | None = None,
         limits: GrpcLimits = GrpcLimits(),
         tls: TlsOptions | None = None,
     ) -> None:
-        self._readiness = readiness
+        self._calls = {**health_calls(readiness), **(calls or {})}
         self._address = f"{host or '[::]'}:{port}"
         self._limits = limits
         self._tls = tls
@@ -88,8 +94,8 @@ class GrpcServer:
     async def start(self) -> None:
         """Listen. Raises ConfigError when the address or the TLS options cannot be used."""
         credentials = _credentials(self._tls) if self._tls else None
-        server = grpc.aio.server(options=self._limits.channel_arguments())
-        server.add_generic_rpc_handlers((self._health(),))
+        server = grpc.aio.server(options=self._limits.channel_arguments(), maximum_concurrent_rpcs=CALLS_MAX)
+        server.add_generic_rpc_handlers(_handlers(self._calls))
         try:
             if credentials is not None:
                 self.port = server.add_secure_port(self._address, credentials)
@@ -106,24 +112,41 @@ class GrpcServer:
             await self._server.stop(grace_seconds)
             self._server = None
 
-    def _health(self) -> grpc.GenericRpcHandler:
-        return grpc.method_handlers_generic_handler(
-            HEALTH_SERVICE,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self._check),
-                "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
-            },
-        )
 
-    def _status(self) -> bytes:
-        return SERVING if self._readiness() is None else NOT_SERVING
+def health_calls(readiness: Callable[[], str | None]) -> dict[str, Call]:
+    """`grpc.health.v1.Health`: serving when `readiness` gives None, else not. A watcher gets one message, and calls again
+    when its stream ends."""
 
-    async def _check(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        return self._status()
+    async def status(metadata: Metadata, message: bytes) -> AsyncGenerator[bytes, None]:
+        yield SERVING if readiness() is None else NOT_SERVING
 
-    async def _watch(self, request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        """One message; a watcher that wants changes calls again when its stream ends."""
-        yield self._status()
+    return {f"/{HEALTH_SERVICE}/Check": status, f"/{HEALTH_SERVICE}/Watch": status}
+
+
+def _handlers(calls: Mapping[str, Call]) -> list[grpc.GenericRpcHandler]:
+    """One for each service. All answer with streams: on the wire a unary answer is a stream of one message."""
+    services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    for path, call in calls.items():
+        _, service, method = path.split("/")
+        services.setdefault(service, {})[method] = grpc.unary_stream_rpc_method_handler(_handler(call))
+    return [grpc.method_handlers_generic_handler(service, methods) for service, methods in services.items()]
+
+
+def _handler(call: Call) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[None]]:
+    async def handle(message: bytes, context: grpc.aio.ServicerContext) -> None:
+        metadata = [(name.encode(), _bytes(value)) for name, value in context.invocation_metadata() or ()]
+        try:
+            async with aclosing(call(metadata, message)) as replies:
+                async for reply in replies:
+                    await context.write(reply)
+        except CallError as error:
+            await context.abort(error.code, error.text)
+
+    return handle
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
 
 
 def _credentials(tls: TlsOptions) -> grpc.ServerCredentials:

@@ -17,6 +17,7 @@ from vivace.api.query_json import instant_json, range_json, summary_json
 from vivace.api.questions import count_bytes, counted, json_answer, read
 from vivace.api.requests import SummaryRequest, metrics_request, summary_request
 from vivace.api.routing import Route
+from vivace.api.tenancy import refuse_several
 from vivace.query.answers import MetricsAnswer, MetricsRequest
 
 
@@ -43,7 +44,7 @@ class MetricsRoutes:
         return await json_answer(request, len(found.series), lambda: instant_json(found))
 
     async def summary(self, request: Request) -> Response:
-        tenant = self.deps.tenant_of(request)
+        tenant = refuse_several(self.deps.tenant_of(request))
         limits = self.queries.limits(tenant)
         asked = await read(request, lambda: self._summary_request(request, limits))
         work = self.queries.metrics.summary(

@@ -3,6 +3,8 @@
 A connection has header_seconds for the head of a request (from accepting it, from the first byte of a later one) and
 HEAD_SIZE_MAX bytes; it may idle for idle_seconds between requests; its client has write_seconds to take in what it was
 sent. uvicorn bounds only the third of the four by itself. How long an answer may take to compute: app.py.
+
+With `http2` the same port also speaks HTTP/2, to clients that begin with it: stream_preface.py, stream_http2.py.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ import contextlib
 import math
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from vivace.api.stream_http2 import Http2Connection
+from vivace.api.stream_preface import PrefaceProtocol
 from vivace.errors import ConfigError, InvariantError
 from vivace.tls import TlsOptions
 
@@ -53,13 +60,17 @@ class HttpServer:
         *,
         tls: TlsOptions | None = None,
         timeouts: HttpTimeouts = HttpTimeouts(),
+        http2: bool = False,
     ) -> None:
+        """http2: whether the port speaks HTTP/2 beside HTTP/1.1; of plain text only with prior knowledge."""
         self._host = host
         self._port = port
         self._tls = tls
+        self._alpn = ["h2", "http/1.1"] if http2 else ["http/1.1"]
+        http1 = _protocol(timeouts)
         config = uvicorn.Config(
             app,
-            http=_protocol(timeouts),
+            http=_either(http1, timeouts) if http2 else http1,  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             log_config=None,
@@ -104,7 +115,7 @@ class HttpServer:
         if self._tls is None:
             return None
         try:
-            return self._tls.server_context(["http/1.1"])
+            return self._tls.server_context(self._alpn)
         except ConfigError as error:
             raise ConfigError(f"cannot use the TLS files of the HTTP server: {error}", key=error.key) from error
 
@@ -135,6 +146,28 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _either(http1: type[HttpToolsProtocol], timeouts: HttpTimeouts) -> Callable[..., PrefaceProtocol]:
+    """What makes the protocol of a new connection, which will be HTTP/1.1 or HTTP/2."""
+
+    def new_protocol(
+        config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any], **_: object
+    ) -> PrefaceProtocol:
+        return PrefaceProtocol(
+            http1=partial(http1, config, server_state, app_state),
+            http2=partial(
+                Http2Connection,
+                config,
+                server_state,
+                idle_seconds=timeouts.idle_seconds,
+                write_seconds=timeouts.write_seconds,
+            ),
+            connections=server_state.connections,
+            seconds=timeouts.header_seconds,
+        )
+
+    return new_protocol
 
 
 def _protocol(timeouts: HttpTimeouts) -> type[HttpToolsProtocol]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import platform
 from collections.abc import Callable, Sequence
@@ -20,6 +21,11 @@ from vivace.telemetry import TEMPO_VERSION
 API_DOCUMENTATION = "docs/http-api.md"
 
 
+TOP_VALUES = 10
+TOP_VALUES_MAX = 1000
+"""Values of each label on the page of cardinality: what it shows when it is not told, and at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class StatusRoutes:
     """`all_routes` gives the finished route table, which these routes are part of themselves."""
@@ -34,6 +40,7 @@ class StatusRoutes:
             Route.of("/status/overrides", self.overrides),
             Route.of("/status/overrides/{tenant}", self.overrides),
             Route.of("/status/usage-stats", self.usage_stats),
+            Route.of("/status/cardinality", self.cardinality),
             Route.of("/status/{endpoint}", self.section),
         )
 
@@ -81,6 +88,16 @@ class StatusRoutes:
             f"<!DOCTYPE html><html><head><title>{html.escape(title)}</title></head>"
             f"<body><h1>{html.escape(title)}</h1><pre>{html.escape(text)}</pre></body></html>\n"
         )
+
+    async def cardinality(self, request: Request) -> Response:
+        text = request.query_params.get("top", str(TOP_VALUES))
+        if not (text.isascii() and text.isdigit() and 0 < int(text) <= TOP_VALUES_MAX):
+            raise RequestError(f"invalid top: {text}, expected a number from 1 to {TOP_VALUES_MAX}")
+        tenant = self.deps.tenant_of(request)
+        found = await asyncio.to_thread(self.deps.cardinality, tenant, int(text))
+        if found is None:
+            raise RequestError(f"no series are made of the spans of {tenant}", status=404)
+        return Response(orjson.dumps(found, option=orjson.OPT_INDENT_2), media_type="application/json")
 
     async def usage_stats(self, request: Request) -> Response:
         return PlainTextResponse("usage-stats is not enabled\n")

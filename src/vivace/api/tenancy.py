@@ -1,19 +1,17 @@
-"""Whose request it is: one tenant for all, or the one that X-Scope-OrgID names. No authentication; that is the proxy's task."""
+"""Whose spans a request asks for: those of one tenant for all, or of those that X-Scope-OrgID names.
+
+Which names there are: model/tenant.py. Who may ask: access.py.
+"""
 
 from __future__ import annotations
-
-import re
 
 from starlette.requests import Request
 
 from vivace.errors import RequestError
+from vivace.model import tenant as tenants
+from vivace.model.tenant import SEPARATOR, SINGLE_TENANT, TENANT_HEADER
 
-SINGLE_TENANT = "single-tenant"
-TENANT_HEADER = "X-Scope-OrgID"
-
-_TENANT = re.compile(
-    r"[A-Za-z0-9!\-_.*'()]{1,150}"
-)  # 150 characters and this set: Tempo 2.10's rule; a tenant is a directory
+UNSUPPORTED = "multi-tenant query unsupported"
 
 
 def single_tenant(request: Request) -> str:
@@ -22,14 +20,18 @@ def single_tenant(request: Request) -> str:
 
 
 def tenant_from_header(request: Request) -> str:
-    """Multi-tenancy on: the header's tenant. Raises RequestError: 401 without one, 400 for a bad or a joined ("a|b") one."""
-    tenant = request.headers.get(TENANT_HEADER, "")
-    if not tenant:
-        raise RequestError("no org id", status=401)
-    if "|" in tenant:
-        raise RequestError("multi-tenant query unsupported")
-    if not _TENANT.fullmatch(tenant) or tenant in (".", ".."):
-        raise RequestError(
-            f"invalid tenant {tenant!r}: use up to 150 letters, digits and !-_.*'(), other than . and .."
-        )
+    """The header's tenant. Raises RequestError: 401 without one, 400 for a bad or a joined ("a|b") one."""
+    header = request.headers.get(TENANT_HEADER)
+    return tenants.one(refuse_several(header or ""))
+
+
+def tenants_from_header(request: Request) -> str:
+    """The header's tenants, joined. Raises RequestError: 401 without one, 400 for a bad one."""
+    return tenants.several(request.headers.get(TENANT_HEADER))
+
+
+def refuse_several(tenant: str) -> str:
+    """`tenant`, if it is one. Raises RequestError where a query cannot be of several."""
+    if SEPARATOR in tenant:
+        raise RequestError(UNSUPPORTED)
     return tenant

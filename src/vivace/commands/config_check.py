@@ -105,8 +105,6 @@ def check(text: str, name: str) -> Checked:
         unmet = dict(_split(line) for line in unfinished(settings))
     except ValidationError as error:
         problems += describe(error, reader.places, {})
-    except ConfigError as error:
-        problems.append(Problem(str(error), error.key, error.place))
     wrong: dict[str, str] = {}
     for problem in problems:  # the first of a key: a model's complaint would repeat what the reader found
         wrong.setdefault(problem.key, problem.text)

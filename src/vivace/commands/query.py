@@ -6,12 +6,14 @@ It knows the API's JSON (docs/http-api.md) and nothing else of the server, so it
 from __future__ import annotations
 
 import argparse
+import base64
 import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -80,7 +82,11 @@ def _action(actions: Any, name: str, summary: str, ask: Callable[..., object]) -
     made: argparse.ArgumentParser = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
     made.set_defaults(ask=ask)
     made.add_argument("--url", type=_url, default=DEFAULT_URL, help=f"the server, {DEFAULT_URL} if not said")
-    made.add_argument("--tenant", help="sent as X-Scope-OrgID")
+    made.add_argument("--tenant", help="sent as X-Scope-OrgID; several: 'a|b'")
+    # secrets come from files: other users of the machine can read a command line
+    made.add_argument("--token-file", type=Path, metavar="FILE", help="file with a bearer token")
+    made.add_argument("--user", metavar="NAME", help="log in as NAME, with --password-file")
+    made.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password of --user")
     made.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="longest wait, 60 if not said")
     made.add_argument("--json", action="store_true", help="the answer as it came")
     return made
@@ -217,10 +223,35 @@ def _path(path: str, parameters: Mapping[str, object]) -> str:
     return f"{path}?{urlencode(parameters)}"
 
 
+def _login(arguments: argparse.Namespace) -> dict[str, str]:
+    """The Authorization header, if there is to be one. Raises RequestError for options that do not fit together."""
+    given = (arguments.user is not None, arguments.password_file is not None, arguments.token_file is not None)
+    match given:
+        case (False, False, False):
+            return {}
+        case (True, True, False):
+            pair = f"{arguments.user}:{_secret(arguments.password_file)}"
+            return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        case (False, False, True):
+            return {"Authorization": f"Bearer {_secret(arguments.token_file)}"}
+        case _:
+            raise RequestError(
+                "found some of --user, --password-file and --token-file, expected the first two or the last"
+            )
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise RequestError(f"cannot read {file}: {reason}; it should hold a password or token") from error
+
+
 def _get(arguments: argparse.Namespace, path: str) -> bytes:
     """The body of the answer. Raises RequestError when the server refuses, UnavailableError when it cannot be reached."""
     headers = {"Accept": "application/json"} | ({"X-Scope-OrgID": arguments.tenant} if arguments.tenant else {})
-    request = urllib.request.Request(arguments.url + path, headers=headers)
+    request = urllib.request.Request(arguments.url + path, headers=headers | _login(arguments))
     try:
         with urllib.request.urlopen(request, timeout=arguments.timeout) as reply:
             body: bytes = reply.read()

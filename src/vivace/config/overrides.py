@@ -65,9 +65,6 @@ class ReadLimits(Section):
         default=timedelta(0),
         description="Longest time range of a metrics query; 0 means `query_frontend.metrics.max_duration`.",
     )
-    unsafe_query_hints: Switch = Field(
-        default=False, description="Whether queries may use hints that can cost the server dearly."
-    )
     left_pad_trace_ids: Switch = Field(
         default=False,
         description="Whether search gives trace ids with all 32 digits instead of without leading zeros (Tempo 3.0).",

@@ -72,21 +72,10 @@ class ClientTls(Section):
 
 
 class Queue(Section):
-    """How samples wait for an endpoint."""
+    """How samples are sent to an endpoint; they wait on disk, for all endpoints in one place."""
 
-    capacity: Count = Field(
-        default=10_000, description="Samples that wait for each shard; more bridges longer outages in memory."
-    )
-    max_shards: Count = Field(
-        default=50, description="Most requests under way at a time; more sends faster and loads both sides."
-    )
-    min_shards: Count = Field(default=1, description="Requests under way at a time to begin with.")
     max_samples_per_send: Count = Field(
         default=2_000, description="Samples in one request; more makes fewer, larger requests."
-    )
-    batch_send_deadline: PrometheusDuration = Field(
-        default=timedelta(seconds=5),
-        description="A request leaves after this time even when it is not full; less sends sooner.",
     )
     min_backoff: PrometheusDuration = Field(
         default=timedelta(milliseconds=30), description="First wait before a retry; doubled each time."
@@ -144,7 +133,7 @@ class RemoteWrite(Section):
     )
     bearer_token_file: Path | None = Field(default=None, description="File with the bearer token.")
     tls_config: ClientTls = Field(default=ClientTls(), description="TLS towards the endpoint.")
-    queue_config: Queue = Field(default=Queue(), description="How samples wait for the endpoint.")
+    queue_config: Queue = Field(default=Queue(), description="How samples are sent to the endpoint.")
     write_relabel_configs: tuple[Relabel, ...] = Field(
         default=(), description="Rules applied to every series before it is sent."
     )

@@ -1,6 +1,6 @@
 """Every setting that Vivace uses, under Tempo's YAML names and with Tempo's defaults where not said otherwise.
 
-One module for each group: server, receivers (distributor), storage (ingester, compactor, storage), frontend (query_frontend,
+One module for each group: access, server, receivers (distributor), storage (ingester, compactor, storage), frontend (query_frontend,
 querier), generator (metrics_generator), overrides. Keys that Tempo has and Vivace does not use: unused.yaml. A file and flags
 become Settings in load.py; dump.py prints them; docs/configuration.md is made of the descriptions.
 """
@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from .access import Access
 from .dump import to_yaml
 from .frontend import Querier, QueryFrontend
 from .generator import MetricsGenerator
@@ -66,6 +67,7 @@ class Settings(Section):
     querier: Querier = Field(default=Querier(), description="How queries run.")
     metrics_generator: MetricsGenerator = Field(default=MetricsGenerator(), description="Series made of spans.")
     overrides: Overrides = Field(default=Overrides(), description="Limits for everyone and for single tenants.")
+    access: Access = Field(default=Access(), description="Credentials of those who send and ask.")
     notices: tuple[str, ...] = Field(
         default=(), exclude=True, description="Lines to log at start, for keys and flags without effect; not a key."
     )

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from vivace.errors import ConfigError
-
 from .known import LIMITS_PATH, KeyPath
 from .overrides import Limits
 from .section import Section
@@ -30,26 +28,13 @@ class Pending:
         return path[:depth] == self.section and len(path) > depth and (not self.keys or path[depth] in self.keys)
 
 
-PENDING = (
-    Pending(("query_frontend",), "there is one tenant", ("multi_tenant_queries_enabled",)),
-    Pending((*LIMITS_PATH, "read"), "no hint is unsafe here", ("unsafe_query_hints",)),
-)
+PENDING: tuple[Pending, ...] = ()
+"""Nothing at present."""
 
 
 def unfinished(settings: Settings) -> list[str]:
-    """What the configuration asks for and this version does not do yet, one line for each section.
-
-    Raises  ConfigError where going on without it would put data or queries where they must not be.
-    """
-    if settings.multitenancy_enabled:
-        raise ConfigError(
-            "multitenancy_enabled: true is not supported yet, every sender would share one tenant; set it to false",
-            key="multitenancy_enabled",
-        )
-    lines = []
-    if settings.stream_over_http_enabled:
-        lines.append("stream_over_http_enabled: not yet, gRPC is answered on the gRPC port only")
-    return lines + _lines(_changed(settings, Settings(), ()))
+    """What the configuration asks for and this version does not do yet, one line for each section."""
+    return _lines(_changed(settings, Settings(), ()))
 
 
 def unfinished_limits(tenant: str, limits: Limits) -> list[str]:

@@ -75,6 +75,10 @@ class UnaryServer(Protocol):
 
     def connection_closed(self, connection: UnaryConnection) -> None: ...
 
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise a RequestError for a call that its headers condemn."""
+        ...
+
     def run(self, call: Awaitable[None]) -> None:
         """Run one call as a task that the server keeps and awaits when it stops."""
         ...
@@ -200,6 +204,11 @@ class UnaryConnection(asyncio.Protocol):
             known = ", ".join(route.decode() for route in self._server.routes)
             message = f"unknown method {path.decode('latin-1')}, this port serves {known}"
             self.refuse(stream_id, Refusal(Code.UNIMPLEMENTED, 404, message))
+            return
+        try:
+            self._server.check(headers)
+        except RequestError as error:
+            self.refuse(stream_id, refusal_of(error))
             return
         self.calls[stream_id] = Call(headers, handler, self.read_at)
 

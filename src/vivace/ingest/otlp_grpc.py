@@ -14,12 +14,13 @@ import logging
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 
+from vivace.access import OPEN, Guard
 from vivace.errors import UnavailableError
 from vivace.ingest.accept import Committer
 from vivace.ingest.budget import Budget
 from vivace.ingest.endpoint import Endpoint
 from vivace.ingest.grpc_connection import Handler, UnaryConnection
-from vivace.ingest.replies import TenantOf, accepted_bytes, refusal_of, single_tenant
+from vivace.ingest.replies import TenantOf, accepted_bytes, refusal_of, single_tenant, tenant_of
 from vivace.tls import TlsOptions
 
 logger = logging.getLogger(__name__)
@@ -63,14 +64,16 @@ class GrpcReceiver:
         *,
         options: GrpcOptions | None = None,
         tls: TlsOptions | None = None,
-        tenant_of: TenantOf = single_tenant,
+        named: TenantOf = single_tenant,
+        guard: Guard = OPEN,
     ) -> None:
         options = options or GrpcOptions()
         self._committer = committer
         self._endpoint = Endpoint.parse(endpoint)
         self._options = options
         self._tls = tls
-        self._tenant_of = tenant_of
+        self._named = named
+        self._guard = guard
         self._connections: set[UnaryConnection] = set()
         self._answers: set[asyncio.Future[None]] = set()
         self._quiet = asyncio.Event()
@@ -134,11 +137,13 @@ class GrpcReceiver:
         self._answers.add(answer)
         answer.add_done_callback(self._answered)
 
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        tenant_of(headers, self._guard, self._named)
+
     # Own
 
     async def _export(self, headers: Mapping[bytes, bytes], message: bytes) -> bytes:
-        tenant_header = headers.get(b"x-scope-orgid")
-        tenant = self._tenant_of(None if tenant_header is None else tenant_header.decode("latin-1"))
+        tenant = tenant_of(headers, self._guard, self._named)
         return accepted_bytes(await self._committer.submit(tenant, message))
 
     def _answered(self, answer: asyncio.Future[None]) -> None:

@@ -22,14 +22,23 @@ from urllib.parse import unquote
 
 from starlette.middleware.cors import CORSMiddleware
 
-from vivace.errors import LimitError, RequestError, UnavailableError, VivaceError
+from vivace.access import OPEN, Guard
+from vivace.errors import AccessError, LimitError, RequestError, UnavailableError, VivaceError
 from vivace.ingest.accept import Committer
 from vivace.ingest.budget import Budget
 from vivace.ingest.compression import CODECS, inflate
 from vivace.ingest.endpoint import Endpoint
 from vivace.ingest.http_connection import BodyTooLargeError, HttpConnection, Request, Response
 from vivace.ingest.otlp_json import encode_request
-from vivace.ingest.replies import ACCEPTED_ALL, TenantOf, accepted_bytes, accepted_json, refusal_of, single_tenant
+from vivace.ingest.replies import (
+    ACCEPTED_ALL,
+    TenantOf,
+    accepted_bytes,
+    accepted_json,
+    refusal_of,
+    single_tenant,
+    tenant_of,
+)
 from vivace.tls import TlsOptions
 
 logger = logging.getLogger(__name__)
@@ -78,13 +87,14 @@ class HttpReceiver:
         *,
         options: HttpOptions | None = None,
         tls: TlsOptions | None = None,
-        tenant_of: TenantOf = single_tenant,
+        named: TenantOf = single_tenant,
+        guard: Guard = OPEN,
     ) -> None:
         options = options or HttpOptions()
         self._options = options
         self._endpoint = Endpoint.parse(endpoint)
         self._tls = tls
-        self._traces = TracesHandler(committer, options, tenant_of)
+        self._traces = TracesHandler(committer, options, named, guard)
         self._cors = _cors_of(self._traces, options.cors)
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -181,14 +191,17 @@ SWEEP_SECONDS_MIN, SWEEP_SECONDS_MAX = 0.01, 1.0  # timeouts are kept to a quart
 class TracesHandler:
     """What is behind the port: one path, one method, two media types."""
 
-    def __init__(self, committer: Committer, options: HttpOptions, tenant_of: TenantOf) -> None:
+    def __init__(
+        self, committer: Committer, options: HttpOptions, named: TenantOf = single_tenant, guard: Guard = OPEN
+    ) -> None:
         self._committer = committer
         self._options = options
-        self._tenant_of = tenant_of
+        self._named = named
+        self._guard = guard
         self.budget = Budget(options.max_buffered_bytes)
 
     def refuse_early(self, request: Request) -> Response | None:
-        """The plain-text reply to a request for something else."""
+        """The plain-text reply to a request for something else; the refusal of one that must not send."""
         path = unquote(request.path) if "%" in request.path else request.path
         if path != self._options.traces_url_path:
             return _plain(404, NOT_FOUND)
@@ -196,6 +209,10 @@ class TracesHandler:
             return _plain(405, METHOD_NOT_ALLOWED)
         if _media_type(request) not in (JSON, PROTOBUF):
             return _plain(415, UNSUPPORTED_MEDIA_TYPE)
+        try:
+            tenant_of(request.headers, self._guard, self._named)
+        except RequestError as error:
+            return self.refuse(request, error)
         return None
 
     def refuse(self, request: Request, error: Exception) -> Response:
@@ -206,6 +223,8 @@ class TracesHandler:
         if refusal.retry_after_seconds is not None:
             # Whole seconds, and never 0: a client would come back at once.
             headers.append((b"retry-after", str(max(1, math.ceil(refusal.retry_after_seconds))).encode()))
+        if isinstance(error, AccessError):
+            headers.append((b"www-authenticate", error.challenge.encode()))
         body = refusal.status_json() if media_type == JSON else refusal.status()
         return Response(refusal.http_status, headers, body)
 
@@ -216,8 +235,7 @@ class TracesHandler:
         is_json = _media_type(request) == JSON
         inflated_bytes = 0
         try:
-            tenant_header = request.headers.get(b"x-scope-orgid")
-            tenant = self._tenant_of(None if tenant_header is None else tenant_header.decode("latin-1"))
+            tenant = tenant_of(request.headers, self._guard, self._named)
             body = request.body
             encoding = self._encoding(request)
             if encoding:

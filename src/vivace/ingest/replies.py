@@ -17,23 +17,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 import orjson
 
+from vivace.access import Guard
 from vivace.errors import DecodeError, DiskFullError, LimitError, RequestError, UnavailableError
 from vivace.ingest.accept import Accepted
 from vivace.model.proto.otlp_pb2 import ExportTraceServiceResponse
 from vivace.model.proto.status_pb2 import RetryInfo, Status
+from vivace.model.tenant import SINGLE_TENANT
 
 logger = logging.getLogger(__name__)
 
 # Answers the value of the x-scope-orgid header (None when absent) with the tenant; RequestError refuses the request.
 TenantOf = Callable[[str | None], str]
-
-SINGLE_TENANT = "single-tenant"
 
 # An empty partial_success, present: what senders of every request that was kept whole get.
 ACCEPTED_ALL = b"\x0a\x00"
@@ -96,6 +96,16 @@ class Refusal:
 def single_tenant(_header: str | None) -> str:
     """Every request belongs to the one tenant, whatever its headers say."""
     return SINGLE_TENANT
+
+
+def tenant_of(headers: Mapping[bytes, bytes], guard: Guard, named: TenantOf) -> str:
+    """Whose spans a request with these headers (names in lower case) brings. Raises RequestError for one that must not."""
+    guard.check(_text(headers.get(b"authorization")))
+    return named(_text(headers.get(b"x-scope-orgid")))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def accepted_bytes(accepted: Accepted) -> bytes:

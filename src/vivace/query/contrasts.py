@@ -1,6 +1,7 @@
 """compare(): how the attributes of selected spans differ from those of the others.
 
-Rule 1  every attribute of spans, resources and scopes counts, and some intrinsics; well-known ones count as `nil` where missing.
+Rule 1  every attribute of spans, resources and scopes counts, and some intrinsics. One whose value is not set counts as `nil`,
+        and so do well-known ones where they are missing.
 Rule 2  of each attribute and side the most frequent values are shown, and how many spans have the attribute at all.
 Rule 3  a field that the pipeline filters by counts twice: so does Tempo, and what is drawn from it stays comparable.
 """
@@ -12,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vivace.model.frame import Fixed, Rows
+from vivace.model.frame import Fixed, Mask, Rows
 from vivace.query.answers import Value
-from vivace.query.fields import SCOPES, read
+from vivace.query.fields import SCOPES, level_of, read
 from vivace.query.filters import code_rows, matching
 from vivace.query.measures import Window
 from vivace.query.partials import Labels, Partial, Totals, label
@@ -87,6 +88,19 @@ def _fields(spans: Spans) -> Iterator[Field]:
                 yield attribute
 
 
+def _unset(spans: Spans, field: Field) -> Mask | None:
+    """Spans that carry an attribute with a value that is not set; None for none."""
+    if not isinstance(field, Attribute):
+        return None
+    attribute = spans.frame.attribute(SCOPES[field.scope], field.name)
+    if attribute is None or attribute.unset is None:
+        return None
+    level = level_of(field)
+    mask = np.zeros(spans.frame.count(level), bool)
+    mask[attribute.unset] = True
+    return spans.lift_mask(mask, level)
+
+
 def _field_counts(
     spans: Spans, field: Field, rows: Rows, place: NDArray[np.int64], width: int
 ) -> Iterator[tuple[Labels, NDArray[np.int64]]]:
@@ -95,10 +109,12 @@ def _field_counts(
     coded = code_rows(spans, values, rows)
     codes = coded.codes
     shown = coded.values()
-    if field in WELL_KNOWN:
-        shown[-1] = "nil"
-    else:
+    shown[-1] = "nil"
+    if field not in WELL_KNOWN:
         there = codes != len(shown) - 1
+        unset = _unset(spans, field)
+        if unset is not None:
+            there |= unset[rows]
         codes, place = codes[there], place[there]
     if not len(codes):
         return

@@ -1,7 +1,8 @@
 """The query engines as the API calls them: on the query threads, within limits, stopped when the caller goes.
 
-What is built here is shared by all queries: the cache of columns, that of partial results, the memory budget, and for each tenant
-what is known of its sources. Contracts: api/deps.py.
+What is built here is shared by all queries: the cache of columns, that of partial results, the memory budget, and what is known
+of the sources of each tenant. A query of several tenants, joined as in model/tenant.py, sees their spans as if they were one's.
+Contracts: api/deps.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from vivace.query.control import QueryControl, QueryMemory
 from vivace.query.metrics import Metrics
 from vivace.query.pool import QueryPool
 from vivace.query.search import Search
-from vivace.query.sources import SourceRoom
+from vivace.query.sources import SourceMemory, SourceRoom
 from vivace.query.summary import Summary
 from vivace.query.tag_values import TagValues
 from vivace.query.tags import TagNames
@@ -53,7 +54,7 @@ TIDY_SECONDS = 2.0
 """Freed memory is given back after a query, at most this often: it takes some milliseconds."""
 
 TENANTS_MAX = 100
-"""Tenants whose sources are remembered; of the others they are found anew."""
+"""Tenants, and sets of tenants that are asked for together, whose split traces are remembered; of the others they are found anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Engines:
         self.columns = ColumnCache(COLUMNS_BYTES_MAX)
         self.partials = ColumnCache(PARTIALS_BYTES_MAX)
         self.memory = QueryMemory(MEMORY_BYTES_MAX, QUERY_BYTES_MAX)
+        self._sources = SourceMemory()
         self._store = store
         self._pool = pool
         self._limits = limits
@@ -93,26 +95,26 @@ class Engines:
         self, tenant: str, request: SearchRequest, on_progress: Callable[[SearchAnswer], None] | None = None
     ) -> SearchAnswer:
         engine = Search(self._store, self._room(tenant), self.partials)
-        return await self._run(lambda control: engine.run(tenant, request, control, on_progress))
+        return await self._run(tenant, lambda control: engine.run(tenant, request, control, on_progress))
 
     async def tags(self, tenant: str, request: TagsRequest) -> TagsAnswer:
         bytes_max = self._limits.tag_values_bytes_max
         engine = TagNames(self._store, self._room(tenant), self.columns, bytes_max=bytes_max)
-        return await self._run(lambda control: engine.run(tenant, request, control))
+        return await self._run(tenant, lambda control: engine.run(tenant, request, control))
 
     async def values(self, tenant: str, request: TagValuesRequest) -> TagValuesAnswer:
         engine = self._values(tenant)
-        return await self._run(lambda control: engine.run(tenant, request, control))
+        return await self._run(tenant, lambda control: engine.run(tenant, request, control))
 
     async def values_v1(self, tenant: str, request: TagValuesRequest) -> tuple[str, ...]:
         engine = self._values(tenant)
-        return await self._run(lambda control: engine.run_v1(tenant, request, control))
+        return await self._run(tenant, lambda control: engine.run_v1(tenant, request, control))
 
     async def series(
         self, tenant: str, request: MetricsRequest, on_progress: Callable[[MetricsAnswer], None] | None = None
     ) -> MetricsAnswer:
         engine = Metrics(self._store, self._room(tenant), self.partials)
-        return await self._run(lambda control: engine.run(tenant, request, control, on_progress))
+        return await self._run(tenant, lambda control: engine.run(tenant, request, control, on_progress))
 
     async def summary(
         self,
@@ -125,7 +127,7 @@ class Engines:
     ) -> tuple[SummaryRow, ...]:
         engine = Summary(self._store, self._room(tenant))
         return await self._run(
-            lambda control: engine.run(tenant, query, group_by, start_seconds, end_seconds, limit, control)
+            tenant, lambda control: engine.run(tenant, query, group_by, start_seconds, end_seconds, limit, control)
         )
 
     def forget(self, block_id: str) -> None:
@@ -144,16 +146,16 @@ class Engines:
         )
 
     def _room(self, tenant: str) -> SourceRoom:
-        room = self._rooms.pop(tenant, None) or SourceRoom(self._store, self.columns)
+        room = self._rooms.pop(tenant, None) or SourceRoom(self._store, self.columns, self._sources)
         self._rooms[tenant] = room  # the last used stands last
         while len(self._rooms) > TENANTS_MAX:
             del self._rooms[next(iter(self._rooms))]
         return room
 
-    async def _run(self, query: Callable[[QueryControl], T]) -> T:
+    async def _run(self, tenant: str, query: Callable[[QueryControl], T]) -> T:
         control = QueryControl(self.memory, self._clock, self._limits.seconds_max)
         try:
-            return await self._pool.run(self._tidily, query, control)
+            return await self._pool.run(tenant, self._tidily, query, control)
         except asyncio.CancelledError:
             control.stop()
             raise

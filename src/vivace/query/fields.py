@@ -34,6 +34,8 @@ SCOPES = {
 _SERVICE = ast.Attribute(Scope.RESOURCE, "service.name")
 """Never missing: Tempo keeps it in a column of its own."""
 
+NEVER_MISSING = frozenset({_SERVICE, ast.Attribute(Scope.UNSCOPED, _SERVICE.name)})
+
 
 def level_of(field: ast.Field) -> Level:
     """Where a field varies. An unscoped attribute may be the resource's; it counts as the span's."""

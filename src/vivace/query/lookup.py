@@ -66,7 +66,7 @@ class TraceLookup:
         """The trace with that 16-byte id, or None. Raises RequestError (504) when it takes too long."""
         try:
             async with asyncio.timeout(self._seconds_max):
-                return await self._pool.run(self.find, tenant, trace_id, start_seconds, end_seconds, mode)
+                return await self._pool.run(tenant, self.find, tenant, trace_id, start_seconds, end_seconds, mode)
         except TimeoutError as e:
             reason = f"the trace was not found within {self._seconds_max:g} s (querier.trace_by_id.query_timeout)"
             raise RequestError(reason, status=504) from e

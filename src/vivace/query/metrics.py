@@ -16,6 +16,7 @@ import numpy as np
 
 from vivace.errors import CorruptionError, RequestError
 from vivace.model.frame import Fixed
+from vivace.model.tenant import split
 from vivace.query import contrasts, series
 from vivace.query.answers import Exemplar, MetricsAnswer, MetricsRequest, QueryCost
 from vivace.query.control import QueryControl
@@ -71,7 +72,7 @@ class Metrics:
         kind = query.metrics.kind if isinstance(query.metrics, MetricsFunction) else MetricsKind.COUNT
         state = _Run(Totals(_REDUCE.get(kind, np.add), LABELS_MAX), QueryCost())
         job = _Job(query, plan(query), window, request.exemplars_max > 0 and _wants_exemplars(query))
-        with self._store.snapshot(tenant) as snapshot:
+        with self._store.snapshot(*split(tenant)) as snapshot:
             sources = self._room.sources(snapshot)
             state.cost = QueryCost(
                 total_blocks=len(snapshot.blocks),

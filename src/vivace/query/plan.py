@@ -1,7 +1,8 @@
 """Plans: what a query reads, what lets it skip a block, what it shows. They print as a few lines (`?explain=1`).
 
 Rule 1  a block is skipped when a condition that must hold asks for a key that no row of the block has.
-Rule 2  what is skipped could not have matched: negations and `= nil` never skip.
+Rule 2  what is skipped could not have matched: negations and `= nil` never skip, nor do names of services, which are empty
+        where they are missing (fields.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from vivace.model.frame import Level
 from vivace.model.schema import AttributeScope
-from vivace.query.fields import SCOPES, level_of
+from vivace.query.fields import NEVER_MISSING, SCOPES, level_of
 from vivace.query.filters import conjuncts
 from vivace.query.shown import Shown, shown_fields
 from vivace.storage.layout import BlockMeta
@@ -172,7 +173,7 @@ def _may_hold(expression: FieldExpression, keys: Keys) -> bool:
         case Binary(op=Operator.EQUAL) if _is_nil(expression.lhs) or _is_nil(expression.rhs):
             return True
         case Binary() | Attribute():
-            return all(keys.has(attribute) for attribute in _operands(expression))
+            return all(keys.has(attribute) for attribute in _operands(expression) if attribute not in NEVER_MISSING)
         case Static():
             return expression.value is True
         case _:

@@ -17,6 +17,7 @@ import numpy as np
 
 from vivace.errors import CorruptionError
 from vivace.model.frame import Fixed, Mask, Rows
+from vivace.model.tenant import split
 from vivace.query import legacy
 from vivace.query.answers import QueryCost, SearchAnswer, SearchRequest
 from vivace.query.control import QueryControl
@@ -70,7 +71,7 @@ class Search:
         """The newest traces. Raises QueryStoppedError when nobody waits any more."""
         planned = plan(request.query) if request.query is not None else None
         state = _Run()
-        with self._store.snapshot(tenant) as snapshot:
+        with self._store.snapshot(*split(tenant)) as snapshot:
             sources = self._room.sources(snapshot)
             state.cost = cost_of(snapshot, len(sources))
             reported = control.clock()

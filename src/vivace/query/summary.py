@@ -6,6 +6,7 @@ import numpy as np
 
 from vivace.errors import CorruptionError
 from vivace.model.frame import Fixed
+from vivace.model.tenant import split
 from vivace.query.answers import SummaryRow
 from vivace.query.control import QueryControl
 from vivace.query.measures import Window, counted, measure
@@ -48,7 +49,7 @@ class Summary:
         durations, spans, errors = (Totals(np.add) for _ in range(3))
         histogram = MetricsFunction(MetricsKind.HISTOGRAM, Intrinsic(IntrinsicId.DURATION), (), group_by)
         count = MetricsFunction(MetricsKind.COUNT, None, (), group_by)
-        with self._store.snapshot(tenant) as snapshot:
+        with self._store.snapshot(*split(tenant)) as snapshot:
             for source in self._room.sources(snapshot):
                 if control.is_over():
                     break

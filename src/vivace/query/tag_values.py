@@ -22,6 +22,7 @@ from vivace.model.batch import SpanBatch
 from vivace.model.frame import Fixed, Frame, Level, Strings
 from vivace.model.memory_frame import MemoryFrame
 from vivace.model.schema import KINDS, AttributeScope
+from vivace.model.tenant import split
 from vivace.query import fields
 from vivace.query.answers import QueryCost, TagValue, TagValuesAnswer, TagValuesRequest
 from vivace.query.control import QueryControl
@@ -174,7 +175,7 @@ class TagValues:
     def _run(self, tenant: str, question: _Question, limit: int, control: QueryControl) -> _Run:
         caps = Caps(limit, self._bytes_max(tenant))
         state = _Run(caps, Union(caps.fold_min))
-        with self._store.snapshot(tenant) as snapshot:
+        with self._store.snapshot(*split(tenant)) as snapshot:
             snapshot = self._within_blocks_max(tenant, snapshot, state)
             if question.needs_whole_traces:
                 self._read_sources(snapshot, question, control, state)

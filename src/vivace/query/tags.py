@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from vivace.errors import CorruptionError, TraceQLError
 from vivace.model.frame import LEVEL_OF_SCOPE
 from vivace.model.schema import AttributeScope
+from vivace.model.tenant import split
 from vivace.query.answers import QueryCost, TagsAnswer, TagsRequest
 from vivace.query.control import QueryControl
 from vivace.query.plan import Plan
@@ -75,7 +76,7 @@ class TagNames:
             return TagsAnswer({}, QueryCost())  # it cannot hold on any span
         state = _Run({scope: set() for scope in _ATTRIBUTES[request.scope]})
         if state.names:
-            with self._store.snapshot(tenant) as snapshot:
+            with self._store.snapshot(*split(tenant)) as snapshot:
                 if planned is None:
                     _read_all(snapshot, request, state)
                 else:

@@ -284,6 +284,8 @@ def _operate(a: Numbers, op: Operator, b: Numbers, kind: Type) -> Numbers:
             if kind is not Type.FLOAT:
                 defined = np.abs(values) < 2.0**63
                 values = np.where(defined, values, 0).astype(np.int64)
+        if kind is Type.DURATION:
+            defined = defined & (values != INT_MIN)  # there is no such duration: fold.py
     return _defined(Numbers(values, valid), defined)
 
 
@@ -315,6 +317,7 @@ def _whole(a: NDArray[np.int64], op: Operator, b: NDArray[np.int64]) -> tuple[ND
             return (rest if op is Operator.MODULO else (a - rest) // divisor), defined
         case _:
             about = np.power(a.astype(np.float64), b.astype(np.float64))
+            about = np.where((np.abs(a) < EXACT) & (np.abs(b) < EXACT), about, np.inf)  # else -1 ^ b may lose its sign
             small = np.abs(about) < EXACT
             return _exactly(a, op, b, np.where(small, about, 0).astype(np.int64), about)
 
