@@ -49,7 +49,12 @@ class Tags:
         self.clock: Callable[[], float] = lambda: 0.0
         self._names = TagNames(house.store, room, columns, bytes_max=lambda tenant: bytes_max)
         self._values = TagValues(
-            house.store, room, columns, bytes_max=lambda tenant: bytes_max, blocks_max=lambda tenant: blocks_max
+            house.store,
+            room,
+            columns,
+            columns,
+            bytes_max=lambda tenant: bytes_max,
+            blocks_max=lambda tenant: blocks_max,
         )
 
     def names(self, scope: str = "", filter: str = "", **asked: Any) -> TagsAnswer:

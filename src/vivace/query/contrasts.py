@@ -17,6 +17,7 @@ from vivace.model.frame import Fixed, Mask, Rows
 from vivace.query.answers import Value
 from vivace.query.fields import SCOPES, level_of, read
 from vivace.query.filters import code_rows, matching
+from vivace.query.groups import distinct
 from vivace.query.measures import Window
 from vivace.query.partials import Labels, Partial, Totals, label
 from vivace.query.series import Table
@@ -58,9 +59,9 @@ def contrast(spans: Spans, query: Query, function: Compare, rows: Rows, window: 
     if function.start is not None and function.end is not None:
         selected &= (start >= function.start) & (start < function.end)
     step = window.numbers(start)
-    low = int(step.min(initial=window.last))
-    width = int(step.max(initial=low)) - low + 1
-    place = (~selected).astype(np.int64) * width + (step - low)  # selection first, then baseline
+    firsts, dense = distinct(step)
+    width = len(firsts)
+    place = (~selected).astype(np.int64) * width + dense  # selection first, then baseline
     named = {n for stage in query.pipeline for n in walk(stage) if isinstance(n, Attribute | Intrinsic)}
     labels: list[Labels] = []
     series, steps, counts = [], [], []
@@ -70,7 +71,7 @@ def contrast(spans: Spans, query: Query, function: Compare, rows: Rows, window: 
             found = np.flatnonzero(count)
             labels.append(entry)
             series.append(np.full(len(found), len(labels) - 1, np.int32))
-            steps.append(found + low)
+            steps.append(step[firsts[found]])
             counts.append(count[found] * weight)
     if not labels:
         empty = np.empty(0, np.int64)
@@ -139,7 +140,7 @@ def finish(totals: Totals, function: Compare, window: Window) -> Table:
     """The series of the answer: of each side and attribute its total and its most frequent values."""
     series, step, count, _ = totals.entries()
     names = list(totals.numbers)
-    inside = step >= window.first
+    inside = (step >= window.first) & (step <= window.last)
     series, step, count = series[inside], step[inside], count[inside]
     weight = np.bincount(series, weights=count, minlength=len(names))
     by_attribute: dict[tuple[Value, str], list[int]] = {}

@@ -141,6 +141,7 @@ class Engines:
             self._store,
             self._room(tenant),
             self.columns,
+            self.partials,
             bytes_max=limits.tag_values_bytes_max,
             blocks_max=limits.tag_values_blocks_max,
         )

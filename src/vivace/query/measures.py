@@ -68,6 +68,11 @@ class Window:
         return self.last * self.step + self.offset
 
     @property
+    def spread(self) -> int:
+        """Nanoseconds from one example to the next: a power of two, so that ranges of one length pick the same spans."""
+        return 1 << max(0, ((self.end - self.begin) // EXEMPLAR_BUCKETS).bit_length() - 1)
+
+    @property
     def count(self) -> int:
         return self.last - self.first + 1
 
@@ -76,15 +81,16 @@ class Window:
         return -((self.offset - start) // self.step)
 
 
-def counted(spans: Spans, pipeline: tuple[Stage, ...], window: Window, wanted: Mask | None) -> Rows:
-    """The spans that count, ascending: found by the pipeline, in the window, of the wanted traces."""
+def counted(spans: Spans, pipeline: tuple[Stage, ...], window: Window | None, wanted: Mask | None) -> Rows:
+    """The spans that count, ascending: found by the pipeline, in the window (None: at any time), of the wanted traces."""
     sets = run(spans, pipeline)
     mask = np.zeros(spans.count, bool)
     mask[sets.rows] = True
     if wanted is not None:
         mask &= wanted[spans.trace]
-    start = spans.numbers(Fixed.START)
-    mask &= (start > window.begin) & (start <= window.end)
+    if window is not None:
+        start = spans.numbers(Fixed.START)
+        mask &= (start > window.begin) & (start <= window.end)
     return np.flatnonzero(mask)
 
 
@@ -229,8 +235,7 @@ def _examples(
     window: Window,
 ) -> Exemplars:
     """A few spans from all over the window."""
-    span = max(1, window.end - window.begin)
-    bucket = (start - window.begin - 1) * EXEMPLAR_BUCKETS // span
+    bucket = start // window.spread
     _, firsts = np.unique(bucket, return_index=True)
     rest = np.ones(len(rows), bool)
     rest[firsts] = False

@@ -118,15 +118,17 @@ class Metrics:
 
     def _partial(self, source: Source, job: _Job) -> tuple[Partial, int]:
         inspected = 0
+        # spans that start after their trace's end lie outside of its bounds, and are in the partial that is kept all the same
+        whole = source.block is not None and not len(source.leave) and job.holds(source)
 
         def make() -> Partial:
             nonlocal inspected
             spans = Spans(source.open())
-            partial = job.partial(spans, source)
+            partial = job.partial(spans, source, None if whole else job.window)
             inspected = spans.frame.inspected_bytes
             return partial
 
-        if source.block is None or len(source.leave) or not job.holds(source):
+        if source.block is None or not whole:
             return make(), inspected
         key = ColumnKey(source.block.meta.id, source.row_group, job.key)
         return self._partials.get(key, make), inspected
@@ -142,20 +144,19 @@ class _Job:
     exemplars: bool
 
     @property
-    def key(self) -> tuple[str, int, int, bool]:
+    def key(self) -> tuple[str, int, int, int]:
         """What a partial of a whole row group depends on."""
         text = canonical(replace(self.query, second_stages=(), hints=()))
-        # exemplars are spread over the window
-        spread = (self.window.first, self.window.last) if self.exemplars else (0, 0)
-        return f"{text} {spread}", self.window.step, self.window.offset, self.exemplars
+        return text, self.window.step, self.window.offset, self.window.spread if self.exemplars else 0
 
     def holds(self, source: Source) -> bool:
         """Whether all spans of a source lie in the window."""
         return source.start_min > self.window.begin and source.end_max <= self.window.end
 
-    def partial(self, spans: Spans, source: Source) -> Partial:
+    def partial(self, spans: Spans, source: Source, within: Window | None) -> Partial:
+        """What a source contributes: its spans in a window, None for all of them."""
         wanted = source.wanted(spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW))
-        rows = counted(spans, self.query.pipeline, self.window, wanted)
+        rows = counted(spans, self.query.pipeline, within, wanted)
         match self.query.metrics:
             case Compare() as function:
                 return contrasts.contrast(spans, self.query, function, rows, self.window)

@@ -45,7 +45,7 @@ def finish(totals: Totals, function: MetricsFunction, window: Window) -> tuple[T
     kept = max(1, CELLS_MAX // window.count)
     cut = len(names) > kept
     names = names[:kept]
-    inside = (series < kept) & (step >= window.first)
+    inside = (series < kept) & (step >= window.first) & (step <= window.last)
     series, step, count = series[inside], step[inside], count[inside]
     value = None if value is None else value[inside]
     place = (series, step - window.first)
@@ -215,6 +215,8 @@ def exemplars(
         if target is None:
             continue
         start, value = int(found.start[place]), float(found.value[place])
+        if not window.begin < start <= window.end:
+            continue
         if math.isnan(value):
             step = -((window.offset - start) // window.step) - window.first
             value = float(table[target][step])

@@ -132,6 +132,7 @@ class TagValues:
         store: Store,
         room: SourceRoom,
         columns: ColumnCache,
+        results: ColumnCache,
         *,
         bytes_max: Callable[[str], int],
         blocks_max: Callable[[str], int],
@@ -139,6 +140,7 @@ class TagValues:
         self._store = store
         self._room = room
         self._columns = columns
+        self._results = results
         self._bytes_max = bytes_max
         self._blocks_max = blocks_max
 
@@ -294,7 +296,7 @@ class TagValues:
             return read(), inspected
         pipeline = question.planned.pipeline if question.planned is not None else ""
         key = ColumnKey(source.block.meta.id, source.row_group, ("distinct", question.fields, pipeline))
-        return self._columns.get(key, read), inspected
+        return self._results.get(key, read), inspected
 
 
 def _is_done(control: QueryControl, state: _Run) -> bool:
