@@ -85,7 +85,7 @@ def test_blocks_that_lack_a_key_are_skipped(tmp_path: Path, query: str, blocks: 
         for name in ("a", "b", "ab", "-")
     }
     planned = plan(check(parse(query)))
-    assert " ".join(name for name, block in made.items() if planned.may_match(block.meta)) == blocks
+    assert " ".join(name for name, block in made.items() if planned.may_match(block)) == blocks
 
 
 @pytest.fixture(scope="module")

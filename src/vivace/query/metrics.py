@@ -95,7 +95,7 @@ class Metrics:
             return _answer(request, job, state)
 
     def _visit(self, source: Source, job: _Job, control: QueryControl, state: _Run) -> None:
-        if source.block is not None and not job.plan.may_match(source.block.meta):
+        if source.block is not None and not job.plan.may_match(source.block):
             return
         needed = source.span_count * (SPAN_BYTES + COLUMN_BYTES * len(job.plan.reads))
         with control.memory.reserved(needed, control) as granted:

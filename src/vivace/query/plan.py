@@ -15,7 +15,7 @@ from vivace.model.schema import AttributeScope
 from vivace.query.fields import NEVER_MISSING, SCOPES, level_of
 from vivace.query.filters import conjuncts
 from vivace.query.shown import Shown, shown_fields
-from vivace.storage.layout import BlockMeta
+from vivace.storage.block_reader import Block
 from vivace.traceql import canonical
 from vivace.traceql.ast import (
     ARITHMETIC,
@@ -69,23 +69,20 @@ _ONLY_RIGHT = frozenset(
 class Plan:
     """A query and what follows from its text alone.
 
+    pipeline its canonical text without metrics function and hints
     reads    every field that is looked at
     shown    fields whose values stand at the spans of an answer;  name: likewise, None when nobody asks for it
     """
 
     query: Query
+    pipeline: str
     reads: tuple[Field, ...]
     shown: tuple[Shown, ...]
     name: Shown | None
 
-    @property
-    def pipeline(self) -> str:
-        """Its canonical text without metrics function and hints."""
-        return canonical(Query(self.query.pipeline))
-
-    def may_match(self, meta: BlockMeta) -> bool:
+    def may_match(self, block: Block) -> bool:
         """Whether a block can hold an answer, as far as its meta tells."""
-        return _stage_may_match(self.query.pipeline[0], Keys.of(meta))
+        return _stage_may_match(self.query.pipeline[0], Keys(block))
 
     def lines(self) -> list[str]:
         """The plan for people."""
@@ -111,18 +108,14 @@ class Plan:
 class Keys:
     """The attribute keys of a block."""
 
-    names: frozenset[tuple[AttributeScope, str]]
-
-    @classmethod
-    def of(cls, meta: BlockMeta) -> Keys:
-        return cls(frozenset((k.key.scope, k.key.name) for k in meta.keys))
+    block: Block
 
     def has(self, attribute: Attribute) -> bool:
         if attribute.scope is Scope.UNSCOPED:
             scopes: tuple[AttributeScope, ...] = (AttributeScope.SPAN, AttributeScope.RESOURCE)
         else:
             scopes = (SCOPES[attribute.scope],)
-        return any((scope, attribute.name) in self.names for scope in scopes)
+        return any(self.block.keys(scope, attribute.name) for scope in scopes)
 
 
 def plan(query: Query) -> Plan:
@@ -134,7 +127,7 @@ def plan(query: Query) -> Plan:
     shown = shown_fields(query)
     name = next((s for s in shown if s.field == Intrinsic(IntrinsicId.NAME)), None)
     attributes = tuple(s for s in shown if not (isinstance(s.field, Intrinsic) and s.field.id in _IN_SUMMARY))
-    return Plan(query, tuple(reads), attributes, name)
+    return Plan(query, canonical(Query(query.pipeline)), tuple(reads), attributes, name)
 
 
 def _filters(stages: Iterable[Stage]) -> Iterator[FieldExpression | None]:

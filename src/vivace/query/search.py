@@ -168,7 +168,7 @@ def _skip(source: Source, request: SearchRequest, planned: Plan | None) -> str:
     why = outside(source.start_min, source.end_max, request.start_seconds, request.end_seconds)
     if why:
         return why
-    if planned is not None and source.meta is not None and not planned.may_match(source.meta):
+    if planned is not None and source.block is not None and not planned.may_match(source.block):
         return "no row has the attributes"
     return ""
 

@@ -29,7 +29,6 @@ from vivace.query.splits import Splits, TraceIds
 from vivace.storage.block_reader import Block
 from vivace.storage.column_cache import ColumnCache
 from vivace.storage.head import Part
-from vivace.storage.layout import BlockMeta
 from vivace.storage.store import Snapshot, Store
 
 HEAD_BYTES_MAX = 48 << 20
@@ -61,10 +60,6 @@ class Source:
     block: Block | None = None
     row_group: int = 0
     column_bytes: int = 0
-
-    @property
-    def meta(self) -> BlockMeta | None:
-        return None if self.block is None else self.block.meta
 
     def wanted(self, high: U64, low: U64) -> Mask | None:
         """Which of its traces count; None for all."""

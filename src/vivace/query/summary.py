@@ -55,7 +55,7 @@ class Summary:
                     break
                 if source.start_min > window.end or source.end_max <= window.begin:
                     continue
-                if source.block is not None and not planned.may_match(source.block.meta):
+                if source.block is not None and not planned.may_match(source.block):
                     continue
                 try:
                     frame = Spans(source.open())

@@ -117,7 +117,7 @@ class _Question:
 
     def may_be_in(self, block: Block) -> bool:
         """Whether a block can have a value, as far as its meta tells."""
-        keys = Keys.of(block.meta)
+        keys = Keys(block)
         return any(not isinstance(f, Attribute) or f == _SERVICE or keys.has(f) for f in self.fields)
 
 
@@ -309,7 +309,7 @@ def _is_done(control: QueryControl, state: _Run) -> bool:
 def _may_match(source: Source, question: _Question) -> bool:
     if source.block is None:
         return True
-    may_hold = question.planned is None or question.planned.may_match(source.block.meta)
+    may_hold = question.planned is None or question.planned.may_match(source.block)
     return may_hold and question.may_be_in(source.block)
 
 

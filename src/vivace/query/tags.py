@@ -157,11 +157,11 @@ def _can_add(source: Source, request: TagsRequest, planned: Plan, state: _Run) -
     """Whether a source can have a name that was not found yet."""
     if outside(source.start_min, source.end_max, request.start_seconds, request.end_seconds):
         return False
-    if source.meta is None:
+    if source.block is None:
         return True
-    keys: Iterable[tuple[AttributeScope, str]] = ((k.key.scope, k.key.name) for k in source.meta.keys)
+    keys: Iterable[tuple[AttributeScope, str]] = ((k.key.scope, k.key.name) for k in source.block.meta.keys)
     is_new = any(scope in state.names and name not in state.names[scope] for scope, name in keys)
-    return is_new and planned.may_match(source.meta)
+    return is_new and planned.may_match(source.block)
 
 
 def _within(names: Names, limit: int, bytes_max: int) -> dict[str, tuple[str, ...]]:
