@@ -68,8 +68,9 @@ class Compaction(Section):
         description="How often Vivace looks for blocks to merge and to delete; less does so sooner, more idles more.",
     )
     memory_max_bytes: ByteSize = Field(
-        default=256 * _MIB,
-        description="Memory in bytes that one merge may take; more merges larger blocks at a time (Vivace's own key).",
+        default=64 * _MIB,
+        description="Memory in bytes that one merge may take for rows it has read; more reads fewer rows twice where many blocks "
+        "are merged at once (Vivace's own key).",
     )
 
 

@@ -38,6 +38,16 @@ class MemoryFrame:
         self._attributes: dict[tuple[AttributeScope, str], Attribute] = {}
         self._owners: dict[Level, NDArray[np.integer[Any]]] = {}
         self._inspected = 0
+        self._kept = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the columns that were made and are kept."""
+        return self._kept
+
+    def forget_columns(self) -> None:
+        """Make them anew when they are asked for again. Whoever has one keeps it."""
+        self._fixed, self._attributes, self._owners, self._kept = {}, {}, {}, 0
 
     def count(self, level: Level) -> int:
         batch = self._batch
@@ -167,6 +177,7 @@ class MemoryFrame:
             if found is not None:
                 self._attributes[scope, key] = found
                 self._inspected += found.nbytes
+                self._kept += found.nbytes
         return found
 
     def keys(self, scope: AttributeScope) -> Iterable[str]:
@@ -189,4 +200,5 @@ class MemoryFrame:
 
     def _counted(self, column: C) -> C:
         self._inspected += int(column.nbytes)
+        self._kept += int(column.nbytes)
         return column

@@ -163,7 +163,8 @@ class Union:
 
     def __init__(self, fold_min: int = FOLD_MIN) -> None:
         self.known = Distinct.none()
-        """What is folded in so far."""
+        """What is folded in so far; `text_bytes`: bytes that its strings take in an answer."""
+        self.text_bytes = 0
         self._fold_min = fold_min
         self._waiting: list[Distinct] = []
         self._waiting_count = 0
@@ -178,6 +179,7 @@ class Union:
         """Everything that was added."""
         if self._waiting:
             self.known = union([self.known, *self._waiting])
+            self.text_bytes = _text_bytes("string", self.known.strings)
             self._waiting, self._waiting_count = [], 0
         return self.known
 
@@ -194,11 +196,11 @@ class Caps:
         """How many values may wait, so that a small limit is noticed early."""
         return min(FOLD_MIN, self.values_max or FOLD_MIN)
 
-    def are_passed(self, found: Distinct) -> bool:
+    def are_passed(self, found: Union) -> bool:
         """Whether something is left out already, so that looking for more is of no use."""
-        if self.values_max and len(found) > self.values_max:
+        if self.values_max and len(found.known) > self.values_max:
             return True
-        return bool(self.bytes_max) and _text_bytes("string", found.strings) > self.bytes_max
+        return 0 < self.bytes_max < found.text_bytes
 
 
 def _text_bytes(kind: str, texts: pa.Array) -> int:

@@ -39,8 +39,8 @@ from vivace.traceql.ast import Field
 
 T = TypeVar("T")
 
-COLUMNS_BYTES_MAX = 80 << 20
-"""Decoded columns. The 27 queries of the benchmark over a million spans use about 95 MB of them."""
+COLUMNS_BYTES_MAX = 64 << 20
+"""Decoded columns. The 27 queries of the benchmark over a million spans would use 95 MB of them; with 64 they are no slower."""
 
 PARTIALS_BYTES_MAX = 24 << 20
 """What queries made of row groups: spans found, partial series. One takes some 10 KB, more where many series come of it."""

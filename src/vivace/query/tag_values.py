@@ -303,7 +303,7 @@ def _is_done(control: QueryControl, state: _Run) -> bool:
     if control.is_over():
         state.message = TIME_IS_UP
         return True
-    return state.caps.are_passed(state.found.known)
+    return state.caps.are_passed(state.found)
 
 
 def _may_match(source: Source, question: _Question) -> bool:
