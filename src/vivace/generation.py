@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from vivace import __version__
 from vivace.config.live import LiveLimits
@@ -17,12 +18,14 @@ from vivace.gauges import Pulled, Reading
 from vivace.generator.cardinality import Cardinality
 from vivace.generator.configure import tenant_settings
 from vivace.generator.generator import Generator
-from vivace.generator.remote_write import RemoteWriter
 from vivace.generator.settings import TenantSettings
 from vivace.model.batch import SpanBatch
 from vivace.observers import generator_observer, generator_readings
 from vivace.storage.disk import DiskBudget
 from vivace.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from vivace.generator.remote_write import RemoteWriter
 
 QUEUE_SHARE = 0.1
 """Of the disk cap, for samples that wait: of the 8.5 GB that a volume of 10 GB gives it is a week of 20,000 series each 15 s."""
@@ -42,26 +45,18 @@ class Generation:
         self._telemetry = telemetry
         self._counted: list[Cardinality] = []
         self._counted_at = -COUNT_SECONDS
-        self._writer = RemoteWriter(
-            settings.metrics_generator.storage,
-            telemetry,
-            version=__version__,
-            bytes_max=int(QUEUE_SHARE * disk.cap_bytes()),
-            multitenant=settings.multitenancy_enabled,
-            headers_of=self._headers,
-            account=lambda delta: disk.add("generator", delta),
-            check_room=disk.check_room,
-        )
+        self._writer = self._build_writer(disk) if settings.metrics_generator.storage.remote_write else None
         self._generator = Generator(
             self._settings_of,
-            self._writer.append,
+            self._writer.append if self._writer is not None else lambda tenant, requests: None,
             clock=time.monotonic,
             now_unix_nano=time.time_ns,
             host=socket.gethostname(),
             observer=generator_observer(telemetry),
         )
         telemetry.register_gauges(lambda: generator_readings(self._generator, telemetry))
-        telemetry.register_gauges(self._writer.gauges)
+        if self._writer is not None:
+            telemetry.register_gauges(self._writer.gauges)
         telemetry.register_gauges(self._readings)
 
     def cardinality(self, tenant: str, top: int) -> Mapping[str, object] | None:
@@ -87,14 +82,30 @@ class Generation:
         self._generator.offer(tenant, batch)
 
     def start(self) -> None:
-        self._writer.start()
+        if self._writer is not None:
+            self._writer.start()
         self._generator.start()
 
     def stop(self, seconds: float) -> None:
         """Collect a last time and send for at most `seconds`; what is left waits on disk for the next start."""
         self._generator.stop()
         deadline = self._settings.metrics_generator.storage.remote_write_flush_deadline.total_seconds()
-        self._writer.stop(min(seconds, deadline))
+        if self._writer is not None:
+            self._writer.stop(min(seconds, deadline))
+
+    def _build_writer(self, disk: DiskBudget) -> RemoteWriter:
+        from vivace.generator.remote_write import RemoteWriter  # 6 MB that only those pay who send something
+
+        return RemoteWriter(
+            self._settings.metrics_generator.storage,
+            self._telemetry,
+            version=__version__,
+            bytes_max=int(QUEUE_SHARE * disk.cap_bytes()),
+            multitenant=self._settings.multitenancy_enabled,
+            headers_of=self._headers,
+            account=lambda delta: disk.add("generator", delta),
+            check_room=disk.check_room,
+        )
 
     def _settings_of(self, tenant: str) -> TenantSettings:
         return tenant_settings(self._settings.metrics_generator, self._limits.of(tenant).metrics_generator, tenant)
