@@ -48,6 +48,20 @@ def test_first_samples() -> None:
     assert samples(room, CALLS) == [(105_500, 1)]
 
 
+def test_zero_samples_are_never_older_than_what_was_sent_before() -> None:
+    """By this process, or by the one before it, which may have died in the same minute."""
+    room = made()  # begins at noon: the minute's zero sample would lie a second before that
+    room.wait(15)
+    room.send(named("a"))
+    room.collect()
+    assert samples(room, CALLS) == [(0, 0), (15_000, 1)]
+    room.wait(15)
+    room.send(named("b"))
+    found = room.collect().samples.items()
+    (later,) = (v for s, v in found if dict(s)["__name__"] == CALLS and dict(s)["span_name"] == "b")
+    assert [time - NOON_MS for time, _ in later] == [15_001, 30_000]
+
+
 def test_gauges_have_no_first_zero() -> None:
     room = Room("host-info", host_info=HostInfoSettings())
     room.send(request(span(), resource={"host.id": "h"}))

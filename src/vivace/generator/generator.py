@@ -65,6 +65,7 @@ class Generator:
         self._sink = sink
         self._clock = clock
         self._now_unix_nano = now_unix_nano
+        self._started_ms = now_unix_nano() // 1_000_000
         self._own_labels = ((INSTANCE_LABEL, host),)
         self._observer = observer or GeneratorObserver()
         self._random = random or np.random.default_rng()
@@ -145,7 +146,9 @@ class Generator:
         instance = self._instances.get(tenant)
         if instance is None:
             settings = self._settings(tenant)
-            instance = Instance(tenant, settings, self._own_labels, self._observer, self._random, now)
+            instance = Instance(
+                tenant, settings, self._own_labels, self._observer, self._random, now, started_ms=self._started_ms
+            )
             self._instances[tenant] = instance
         if instance.is_active:
             instance.process(batches, now, now_unix_nano)

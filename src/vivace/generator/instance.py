@@ -89,7 +89,10 @@ class Instance:
         observer: GeneratorObserver,
         random: np.random.Generator,
         now: float,
+        *,
+        started_ms: int,
     ) -> None:
+        """started_ms: unix time at which this process began to make series; an earlier one may have sent up to then."""
         self.tenant = tenant
         self.figures = Figures()
         self.collect_at = now + settings.collection_seconds
@@ -109,6 +112,7 @@ class Instance:
                 removed=lambda n: observer.series_removed(tenant, n),
                 limited=lambda n: observer.series_limited(tenant, n),
             ),
+            started_ms=started_ms,
         )
         self._texts = Texts(settings.registry.label_value_bytes_max)
         self.configure(settings)

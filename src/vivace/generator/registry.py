@@ -1,6 +1,7 @@
 """The registry of one tenant: its tables of label sets, what may come into them, and what is sent of them.
 
-Rule 1  all samples of a collection carry one time stamp; the zero samples of new series go ahead of everything else.
+Rule 1  all samples of a collection carry one time stamp; the zero samples of new series go ahead of everything else, at the
+        second before the minute, or right after whatever may have been sent before.
 Rule 2  a label set over a limit is counted in the overflow row of its table; no sender makes more than SERIES_MAX series.
 Rule 3  a series without an update for `stale_seconds` is forgotten, without a word to the receiver.
 
@@ -49,9 +50,16 @@ class RegistryObserver:
 class Registry:
     """All series of one tenant. One thread at a time."""
 
-    def __init__(self, settings: RegistrySettings, own_labels: Pairs, observer: RegistryObserver) -> None:
-        """`own_labels` are ours on every series (`__metrics_gen_instance`, the tenant); they win over configured ones."""
+    def __init__(
+        self, settings: RegistrySettings, own_labels: Pairs, observer: RegistryObserver, *, started_ms: int = 0
+    ) -> None:
+        """`own_labels` are ours on every series (`__metrics_gen_instance`, the tenant); they win over configured ones.
+
+        started_ms  unix time of the process: series of the one before it may have samples up to then, and no zero sample
+                    may be older than those, for a receiver refuses it together with the request that it is in
+        """
         self.tables: list[Table] = []
+        self._free_ms = started_ms
         self._own_labels = own_labels
         self._observer = observer
         self._used = 0
@@ -147,7 +155,8 @@ class Registry:
 
     def collect(self, now_ms: int) -> Iterator[bytes]:
         """Write requests of all series, uncompressed, about 1 MB each at most. Exhaust it: it notes what has been sent."""
-        zero_ms = now_ms // 60_000 * 60_000 - 1000
+        zero_ms = min(max(now_ms // 60_000 * 60_000 - 1000, self._free_ms), now_ms - 1)
+        self._free_ms = now_ms + 1  # a processor that is replaced begins its series anew
         yield from self._samples(self._new_series(), zero_ms)
         yield from self._samples(self._all_series(), now_ms)
         for table in self.tables:
