@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from prometheus import binary
 
 from vivace.telemetry import PULLED, MemoryFigures, Telemetry
 
@@ -135,13 +134,13 @@ def test_every_alert_has_its_cure() -> None:
     assert [a["alert"] for a in alerts() if f"`{a['alert']}`" not in page] == []
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, Debian package prometheus")
 def test_prometheus_takes_the_rules() -> None:
     tests = Path(__file__).parent / "vivace.rules.test.yaml"
+    promtool = Path(binary()).with_name("promtool")
     for command in (
         ["check", "rules", RULES],
         ["check", "config", DEPLOY / "prometheus/scrape.yaml"],
         ["test", "rules", tests],
     ):
-        done = subprocess.run(["promtool", *command], capture_output=True, text=True, timeout=60, cwd=tests.parent)
+        done = subprocess.run([promtool, *command], capture_output=True, text=True, timeout=60, cwd=tests.parent)
         assert done.returncode == 0, done.stdout + done.stderr
