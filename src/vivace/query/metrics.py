@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vivace.errors import CorruptionError, RequestError
-from vivace.model.frame import Fixed
 from vivace.model.tenant import split
 from vivace.query import contrasts, series
 from vivace.query.answers import Exemplar, MetricsAnswer, MetricsRequest, QueryCost
@@ -155,8 +154,7 @@ class _Job:
 
     def partial(self, spans: Spans, source: Source, within: Window | None) -> Partial:
         """What a source contributes: its spans in a window, None for all of them."""
-        wanted = source.wanted(spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW))
-        rows = counted(spans, self.query.pipeline, within, wanted)
+        rows = counted(spans, self.query.pipeline, within, source.wanted(spans))
         match self.query.metrics:
             case Compare() as function:
                 return contrasts.contrast(spans, self.query, function, rows, self.window)

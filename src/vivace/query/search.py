@@ -191,9 +191,7 @@ def in_range(spans: Spans, source: Source, start_seconds: int | None, end_second
 def _wanted(spans: Spans, source: Source, request: SearchRequest) -> Mask | None:
     """Traces that count: in the range, and not gathered elsewhere; None for all."""
     wanted = in_range(spans, source, request.start_seconds, request.end_seconds)
-    if not len(source.leave):
-        return wanted
-    mine = source.wanted(spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW))
+    mine = source.wanted(spans)
     if wanted is None or mine is None:
         return wanted if mine is None else mine
     return wanted & mine

@@ -8,8 +8,8 @@ Rule 3  topk and bottomk are taken at each step; of equal samples those stay who
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, assert_never
+from collections.abc import Sequence
+from typing import TypeAlias, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from vivace.query.answers import Exemplar, Series
 from vivace.query.measures import BUCKET, Window, unit
 from vivace.query.partials import Labels, Totals, label
+from vivace.query.values import COMPARE
 from vivace.traceql.ast import (
     BottomK,
     MetricsFilter,
     MetricsFunction,
     MetricsKind,
-    Operator,
     SecondStage,
     StaticKind,
     TopK,
@@ -131,16 +131,6 @@ def second_stages(stages: Sequence[SecondStage], table: Table) -> Table:
     return {labels: samples for labels, samples in table.items() if not np.isnan(samples).all()}
 
 
-_COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {
-    Operator.EQUAL: np.equal,
-    Operator.NOT_EQUAL: np.not_equal,
-    Operator.LESS: np.less,
-    Operator.LESS_EQUAL: np.less_equal,
-    Operator.GREATER: np.greater,
-    Operator.GREATER_EQUAL: np.greater_equal,
-}
-
-
 def _second_stage(stage: SecondStage, table: Table) -> Table:
     match stage:
         case TopK():
@@ -153,7 +143,7 @@ def _second_stage(stage: SecondStage, table: Table) -> Table:
             if stage.value.kind is StaticKind.DURATION:
                 bound = bound / SECOND
             return {
-                labels: np.where(_COMPARE[stage.op](samples, bound), samples, np.nan)
+                labels: np.where(COMPARE[stage.op](samples, bound), samples, np.nan)
                 for labels, samples in table.items()
             }
         case _:

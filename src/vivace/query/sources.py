@@ -20,11 +20,11 @@ import numpy as np
 from vivace.errors import CorruptionError
 from vivace.model.adopt import join
 from vivace.model.arrange import Arranged, arrange
-from vivace.model.attributes import U64
 from vivace.model.batch import SpanBatch
-from vivace.model.frame import Frame, Mask
+from vivace.model.frame import Fixed, Frame, Mask
 from vivace.model.memory_frame import MemoryFrame
 from vivace.model.rows import take
+from vivace.query.spans import Spans
 from vivace.query.splits import Splits, TraceIds
 from vivace.storage.block_reader import Block
 from vivace.storage.column_cache import ColumnCache
@@ -64,11 +64,11 @@ class Source:
     row_group: int = 0
     column_bytes: int = 0
 
-    def wanted(self, high: U64, low: U64) -> Mask | None:
-        """Which of its traces count; None for all."""
+    def wanted(self, spans: Spans) -> Mask | None:
+        """Which traces of the opened source count; None for all. Ids are read only when there are traces to leave out."""
         if not len(self.leave):
             return None
-        left_out = self.leave.contains(high, low)
+        left_out = self.leave.contains(spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW))
         return ~left_out if left_out.any() else None
 
 

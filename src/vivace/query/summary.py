@@ -13,7 +13,7 @@ from vivace.query.measures import Window, counted, measure
 from vivace.query.partials import Labels, Totals
 from vivace.query.plan import plan
 from vivace.query.series import quantile
-from vivace.query.sources import Source, SourceRoom
+from vivace.query.sources import SourceRoom
 from vivace.query.spans import Spans
 from vivace.storage.store import Store
 from vivace.traceql import CheckedQuery
@@ -59,7 +59,7 @@ class Summary:
                     continue
                 try:
                     frame = Spans(source.open())
-                    rows = counted(frame, query.pipeline, window, _wanted(frame, source))
+                    rows = counted(frame, query.pipeline, window, source.wanted(frame))
                     failed = rows[frame.numbers(Fixed.STATUS)[rows] == ERROR]
                     durations.add(measure(frame, histogram, rows, window, exemplars=False))
                     spans.add(measure(frame, count, rows, window, exemplars=False))
@@ -67,10 +67,6 @@ class Summary:
                 except CorruptionError as e:
                     self._room.suspect(source, e)
         return _rows(durations, spans, errors)[:limit]
-
-
-def _wanted(frame: Spans, source: Source) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
-    return source.wanted(frame.numbers(Fixed.TRACE_ID_HIGH), frame.numbers(Fixed.TRACE_ID_LOW))
 
 
 def _rows(durations: Totals, spans: Totals, errors: Totals) -> tuple[SummaryRow, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vivace.model.frame import Fixed, Level, Mask
+from vivace.model.frame import Level, Mask
 from vivace.query.filters import matching
 from vivace.query.plan import Plan, plan
 from vivace.query.sources import Source
@@ -42,9 +42,9 @@ def demanded(expression: FieldExpression | None, field: Field) -> Static | None:
 def spans_of(source: Source, spans: Spans, expression: FieldExpression | None) -> Mask:
     """The spans of an opened source that count and satisfy the filter."""
     mask = matching(spans, expression)
-    if not len(source.leave) or not mask.any():
+    if not mask.any():
         return mask
-    wanted = source.wanted(spans.numbers(Fixed.TRACE_ID_HIGH), spans.numbers(Fixed.TRACE_ID_LOW))
+    wanted = source.wanted(spans)
     return mask if wanted is None else mask & wanted[spans.trace]
 
 

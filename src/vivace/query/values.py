@@ -115,7 +115,7 @@ def constant(static: Static, level: Level, count: int) -> Values:
 
 # -- comparing ----------------------------------------------------------------------------------------------------------
 
-_COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {
+COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {
     Operator.EQUAL: np.equal,
     Operator.NOT_EQUAL: np.not_equal,
     Operator.LESS: np.less,
@@ -153,7 +153,7 @@ def _lane_static(lane: Lane, op: Operator, static: Static) -> Mask | None:
                 value = STATUSES.index(value)
             elif kind is Type.KIND:
                 value = KINDS.index(value)
-            mask: Mask = _COMPARE[op](numbers.values, value)
+            mask: Mask = COMPARE[op](numbers.values, value)
             return mask if numbers.valid is None else mask & numbers.valid
 
 
@@ -190,7 +190,7 @@ def compare(a: Values, op: Operator, b: Values) -> Mask:
 def _compare_lanes(x: Lane, op: Operator, y: Lane) -> Mask:
     a, b = x.column, y.column
     if isinstance(a, Numbers) and isinstance(b, Numbers):
-        mask: Mask = _COMPARE[op](a.values, b.values)
+        mask: Mask = COMPARE[op](a.values, b.values)
         for column in (a, b):
             if column.valid is not None:
                 mask = mask & column.valid
@@ -202,7 +202,7 @@ def _compare_lanes(x: Lane, op: Operator, y: Lane) -> Mask:
     order = pa.compute.rank(ranks, tiebreaker="dense").to_numpy().astype(np.int64)
     left_rank = np.append(order[: len(left.table)], -1)[left.codes]
     right_rank = np.append(order[len(left.table) :], -1)[right.codes]
-    return _COMPARE[op](left_rank, right_rank) & (left_rank >= 0) & (right_rank >= 0)  # type: ignore[no-any-return]
+    return COMPARE[op](left_rank, right_rank) & (left_rank >= 0) & (right_rank >= 0)  # type: ignore[no-any-return]
 
 
 def elements_that(array: Sequence[Decoded], conditions: Sequence[tuple[Operator, Static]]) -> tuple[Decoded, ...]:
