@@ -55,6 +55,9 @@ class Dictionary:
         self._lock = threading.Lock()
         self._resources: list[Resources] = [_empty_resource()]
         self._scopes: list[Scopes] = [_empty_scope()]
+        # asked for at every commit, and rows come in many small parts:
+        self.resource_count = 1
+        self.scope_count = 1
         self._table_bytes = 0
 
     @property
@@ -79,21 +82,12 @@ class Dictionary:
                 self._scopes = [_join_scopes(self._scopes)]
             return self._scopes[0]
 
-    @property
-    def resource_count(self) -> int:
-        with self._lock:
-            return sum(map(len, self._resources))
-
-    @property
-    def scope_count(self) -> int:
-        with self._lock:
-            return sum(map(len, self._scopes))
-
     def add_resources(self, rows: Resources) -> None:
         """Append rows; the caller has given each its code in `resource_keys`."""
         if len(rows):
             with self._lock:
                 self._resources.append(rows)
+                self.resource_count += len(rows)
                 self._table_bytes += 8 * len(rows) + PAIR_BYTES * len(rows.attributes)
 
     def add_scopes(self, rows: Scopes) -> None:
@@ -101,6 +95,7 @@ class Dictionary:
         if len(rows):
             with self._lock:
                 self._scopes.append(rows)
+                self.scope_count += len(rows)
                 self._table_bytes += 16 * len(rows) + PAIR_BYTES * len(rows.attributes)
 
 
