@@ -43,7 +43,6 @@ from vivace.query.engines import Engines
 from vivace.query.lookup import TraceLookup
 from vivace.query.pool import QueryPool
 from vivace.status import Status
-from vivace.storage.block_reader import warm_up
 from vivace.storage.catalog import QUARANTINE, Catalog
 from vivace.storage.compaction import CompactionSettings
 from vivace.storage.disk import DiskBudget
@@ -339,7 +338,6 @@ class Service:
 
     def _recover(self) -> None:
         """Read blocks and WAL. Ends with every acknowledged span in a block or in a head."""
-        warm_up()
         self._catalog.open()
         self._store.check_claims()
         self._disk.rescan()

@@ -1,11 +1,9 @@
-"""RE2 in, Rust's regex out: what a pattern means is what RE2 says, the whole value matched.
-
-The tables were compared with google-re2 once, on 90,000 random patterns: no difference in meaning.
-"""
+"""What a pattern means is what RE2 says, the whole value matched."""
 
 from __future__ import annotations
 
-import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from vivace.traceql import anchored
@@ -16,6 +14,9 @@ MATCHES = [
     ("front.*", ["front", "frontend", "front\nend"], ["a front"]),
     ("a|b", ["a", "b"], ["ab", "xa", "bx"]),
     ("", [""], ["a"]),
+    ("a|", ["a", ""], ["b"]),
+    (r"a\\E?", ["a\\", "a\\E"], ["a"]),
+    (r"a\\C", ["a\\C"], ["ab"]),
     ("(?i)get", ["GET", "get"], ["gett"]),
     ("^a$", ["a"], ["a\n"]),
     (r"\d+", ["42"], ["٣", ""]),  # an Arabic-Indic digit is no \d of RE2
@@ -47,35 +48,35 @@ MATCHES = [
 ]
 
 REFUSED = {
-    "(": "unclosed group",
-    ")": "unopened group",
-    "a)(b": "unopened group",
-    "[a": "missing closing ]: [a",
-    "[b-a]": "invalid character class range, the start must be <= the end",
+    "(": "missing ): (",
+    ")": "unexpected ): )",
+    "a)(b": "unexpected ): a)(b",
+    "[a": "missing ]: [a",
+    "[b-a]": "invalid character class range: b-a",
     "[a-\\d]": "invalid escape sequence: \\d",
-    "*": "repetition operator missing expression",
-    "a**": "invalid nested repetition operator: *",
-    "a{2}{3}": "invalid nested repetition operator: {3}",
-    "a{1001}": "invalid repeat count: {1001}, at most 1000",
-    "a\\": "trailing backslash at end of expression",
-    "(?=a)": "invalid or unsupported group: (?=a",
-    "(?<!a)": "invalid or unsupported group: (?<!",
-    "(?x) a": "invalid or unsupported group: (?x)",
+    "*": "no argument for repetition operator: *",
+    "a**": "bad repetition operator: **",
+    "a{2}{3}": "bad repetition operator: {2}{3}",
+    "a{1001}": "invalid repetition size: {1001}",
+    "a\\": "trailing \\",
+    "(?=a)": "invalid perl operator: (?=",
+    "(?<!a)": "invalid perl operator: (?<!",
+    "(?x) a": "invalid perl operator: (?x",
     "\\8": "invalid escape sequence: \\8",
     "(a)\\1": "invalid escape sequence: \\1",
     "\\C": "invalid escape sequence: \\C",
     "\\Z": "invalid escape sequence: \\Z",
     "\\é": "invalid escape sequence: \\é",
-    "\\p{Nope}": "Unicode property not found",
-    "\\x{110000}": "hexadecimal literal is not a Unicode scalar value",
-    "(a{1000}){1000}": "regex error: Compiled regex exceeds size limit of 10485760 bytes.",
+    "\\p{Nope}": "invalid character class range: \\p{Nope}",
+    "\\x{110000}": "invalid escape sequence: \\x{110000",
+    "(a{1000}){1000}": "invalid repetition size: {1000}",
 }
 
 
 @pytest.mark.parametrize(("pattern", "matching", "others"), MATCHES)
 def test_meaning(pattern: str, matching: list[str], others: list[str]) -> None:
     values = [*matching, *others]
-    found = pl.Series(values).str.contains(anchored(pattern)).to_list()
+    found = pc.match_substring_regex(pa.array(values), anchored(pattern)).to_pylist()
     assert found == [True] * len(matching) + [False] * len(others)
 
 

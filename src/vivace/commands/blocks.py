@@ -23,7 +23,7 @@ from vivace.storage import layout
 from vivace.storage.layout import BlockMeta, read_meta
 from vivace.storage.verify import verify
 
-# As in storage/catalog.py, which would bring polars with it.
+# As in storage/catalog.py, which would bring pyarrow with it.
 QUARANTINE = ".quarantine"
 REMNANTS = (".deleted", ".tmp")
 

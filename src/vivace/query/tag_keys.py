@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-import polars as pl
 
 from vivace.model.attributes import Attributes
 from vivace.model.batch import SpanBatch
@@ -24,6 +23,7 @@ from vivace.storage.block_reader import Block
 from vivace.storage.column_cache import ColumnCache
 from vivace.storage.column_files import damage
 from vivace.storage.layout import ATTRIBUTES, RESOURCES
+from vivace.storage.lazy_polars import polars
 from vivace.storage.row_group import RowGroup
 
 WELL_KNOWN = {
@@ -132,6 +132,7 @@ class KeyReader:
 def _loose_keys(block: Block, scope: AttributeScope, first: int, rows: Mask, keys: Collection[str]) -> set[str]:
     """Which keys have a pair without a column on some rows, `first` being the number of the first."""
     path = block.directory / ATTRIBUTES
+    pl = polars()
     row = pl.col("row")
     here = (pl.col("scope") == scope.value) & row.is_between(first, first + len(rows), closed="left")
     with damage(path, f"keys of {scope.value} attributes"):

@@ -6,7 +6,6 @@ Strings compare by their bytes. Patterns are RE2 (traceql/regex.py), match the w
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,7 +40,8 @@ def verdict(strings: Strings, op: Operator, text: str) -> Mask:
 def _judge(table: pa.Array, op: Operator, text: str) -> Mask:
     if op in (Operator.REGEX, Operator.NOT_REGEX):
         pattern, literal = _pattern(text)
-        found = pl.Series(values=table).str.contains(pattern, literal=literal).to_numpy()
+        find = pc.match_substring if literal else pc.match_substring_regex
+        found: Mask = find(table, pattern).to_numpy(zero_copy_only=False)
         return found if op is Operator.REGEX else ~found
     judged = pc.call_function(_ARROW[op], [table, pa.scalar(text, table.type)])
     mask: Mask = judged.to_numpy(zero_copy_only=False)

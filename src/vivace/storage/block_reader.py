@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -28,8 +28,12 @@ from vivace.storage import layout
 from vivace.storage.column_cache import ColumnCache
 from vivace.storage.id_index import IdIndex
 from vivace.storage.layout import BlockMeta, KeyStats
+from vivace.storage.lazy_polars import polars, polars_errors
 from vivace.storage.row_group import RowGroup, row_groups
 from vivace.storage.verify import verify
+
+if TYPE_CHECKING:
+    from polars import DataFrame, LazyFrame
 
 ROW = "row_number"
 """Name for the row number that polars adds; no column is called so, those of attributes begin with their scope."""
@@ -42,16 +46,6 @@ SMALL_ROWS_MAX = 256
 
 TRACE_ROWS_MAX = 20_000
 """Up to here a range is read row by row through polars; beyond, whole row groups are cheaper."""
-
-
-def warm_up() -> None:
-    """Run a tiny query, so that polars is set up by one thread and not by the first queries.
-
-    It imports modules and starts its threads at first use; several threads doing that at once have been seen to wait for
-    each other for ever, once in some hundred starts (polars 2.1).
-    """
-    frame = pl.DataFrame({"row": [0, 1], "key": ["a", "b"]}).lazy().filter(pl.col("row").is_between(0, 1)).collect()
-    _table(frame)
 
 
 class Block:
@@ -121,7 +115,7 @@ class Block:
         self.check()
         try:
             return self._rows(first, count)
-        except (OSError, pa.ArrowException, pl.exceptions.PolarsError, KeyError, ValueError) as e:
+        except (OSError, pa.ArrowException, KeyError, ValueError, *polars_errors()) as e:
             path = self.directory / layout.SPANS
             raise CorruptionError(path, offset=0, expected=f"rows {first}..{first + count}", found=str(e)) from e
 
@@ -159,7 +153,8 @@ class Block:
 
     def _fetch(self, first: int, count: int) -> _Fetched:
         """The rows of all files that belong to a range of spans, read side by side."""
-        scans: dict[str, pl.LazyFrame] = {}
+        pl = polars()
+        scans: dict[str, LazyFrame] = {}
         if count <= TRACE_ROWS_MAX:
             scans["spans"] = self._scan(layout.SPANS).slice(first, count)
         wanted = pl.col("span").is_between(first, first + count, closed="left")
@@ -177,10 +172,14 @@ class Block:
             raise ValueError(f"{len(tables['spans'])} rows where {count} should be")
         return _Fetched(tables["spans"], tables.get("events"), tables.get("links"), tables.get("overflow"))
 
-    def _scan(self, file: str, row_index_name: str | None = None) -> pl.LazyFrame:
-        return pl.scan_parquet(self.directory / file, glob=False, cache=False, row_index_name=row_index_name)
+    def _scan(self, file: str, row_index_name: str | None = None) -> LazyFrame:
+        scan: LazyFrame = polars().scan_parquet(
+            self.directory / file, glob=False, cache=False, row_index_name=row_index_name
+        )
+        return scan
 
-    def _overflow_scan(self, scope: AttributeScope, first: int, count: int) -> pl.LazyFrame:
+    def _overflow_scan(self, scope: AttributeScope, first: int, count: int) -> LazyFrame:
+        pl = polars()
         wanted = (pl.col("scope") == scope.value) & pl.col("row").is_between(first, first + count, closed="left")
         return self._scan(layout.ATTRIBUTES).filter(wanted).drop("scope")
 
@@ -276,8 +275,8 @@ class _Fetched:
     overflow: pa.Table | None
 
 
-def _table(frame: pl.DataFrame) -> pa.Table:
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+def _table(frame: DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=polars().CompatLevel.oldest()).combine_chunks()
 
 
 def _lane_pairs(column: pa.ChunkedArray, stats: KeyStats, dictionary: Dictionary) -> Attributes:

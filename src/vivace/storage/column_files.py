@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from vivace.errors import CorruptionError, StorageError
 from vivace.model.attributes import U64
 from vivace.model.frame import Mask, Numbers, Strings
 from vivace.storage.column_cache import BLOCK, ColumnCache, ColumnKey
+from vivace.storage.lazy_polars import polars_errors
 from vivace.storage.verify import NOT_DAMAGE
 
 FOOTER_MEMORY = 7
@@ -81,7 +81,7 @@ def damage(path: Path, expected: str) -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except (OSError, pa.ArrowException, pl.exceptions.PolarsError, KeyError, ValueError) as e:
+    except (OSError, pa.ArrowException, KeyError, ValueError, *polars_errors()) as e:
         if isinstance(e, OSError) and e.errno in NOT_DAMAGE:
             raise StorageError(f"cannot read {path}: {e}") from e
         raise CorruptionError(path, offset=0, expected=expected, found=str(e)) from e

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from vivace.model.columns import (
@@ -25,6 +25,10 @@ from vivace.model.columns import (
 from vivace.model.frame import Attribute, Compounds, Numbers, Rows, Strings
 from vivace.model.schema import AttributeScope, ValueType
 from vivace.storage.column_files import damage, numbers_of, strings_of
+from vivace.storage.lazy_polars import polars
+
+if TYPE_CHECKING:
+    from polars import DataFrame
 
 VALUE_COLUMNS = {
     ValueType.STRING: "string",
@@ -121,13 +125,14 @@ def read_loose(path: Path, scope: AttributeScope, key: str, types: Collection[Va
     Raises  CorruptionError when the file cannot be read.
     """
     columns = sorted({VALUE_COLUMNS[kind] for kind in types if kind is not ValueType.EMPTY})
+    pl = polars()
     wanted = (pl.col("scope") == scope.value) & (pl.col("key") == key) & pl.col("type").is_in([int(t) for t in types])
     with damage(path, f"attribute {scope.value}.{key}"):
         pairs = pl.scan_parquet(path, glob=False, cache=False).filter(wanted).select("row", "type", *columns).collect()
         return _by_type(pairs)
 
 
-def _by_type(pairs: pl.DataFrame) -> LooseAttribute:
+def _by_type(pairs: DataFrame) -> LooseAttribute:
     rows, types = pairs["row"].to_numpy(), pairs["type"].to_numpy()
     lanes = {}
     for kind, name in VALUE_COLUMNS.items():
@@ -136,7 +141,7 @@ def _by_type(pairs: pl.DataFrame) -> LooseAttribute:
         chosen = np.flatnonzero(types == kind)
         chosen = chosen[first_of_each(rows[chosen])]
         if len(chosen):
-            values = pa.chunked_array([pairs[name].gather(chosen).to_arrow(compat_level=pl.CompatLevel.oldest())])
+            values = pa.chunked_array([pairs[name].gather(chosen).to_arrow(compat_level=polars().CompatLevel.oldest())])
             lanes[kind] = Lane(rows[chosen], strings_of(values) if kind is ValueType.STRING else numbers_of(values))
     blobs = compound_pairs(rows, types)
     values = pairs["bytes"].gather(blobs).to_list() if len(blobs) else []
