@@ -27,12 +27,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def settings(directory: Path, write_url: str, *, native: bool = False) -> dict[str, object]:
-    """What the answers were recorded with, paths and ports aside. native: more than that, with native histograms too."""
+def settings(directory: Path, write_url: str) -> dict[str, object]:
+    """What the answers were recorded with, paths and ports aside."""
     processor = {
         "span_metrics": {
             "dimensions": ["service.name", "http.method", "http.status_code", "http.target"],
-            "latency_metric_aliases": ["traces_spanmetrics_duration_seconds"] if native else [],
         },
         "service_graphs": {"wait": "3s", "dimensions": ["service.name"]},
     }
@@ -55,7 +54,6 @@ def settings(directory: Path, write_url: str, *, native: bool = False) -> dict[s
             "defaults": {
                 "metrics_generator": {
                     "processors": ["span-metrics", "service-graphs"],
-                    "generate_native_histograms": "both" if native else "classic",
                 }
             }
         },
@@ -112,40 +110,3 @@ def test_generated_series(loaded: tuple[Server, Prometheus]) -> None:
     assert counted["traces_service_graph_request_total"] > 20
     assert {"span_name", "service", "http_target", "client", "server"} <= {label["name"] for label in report["labels"]}
     assert all(len(label["top"]) <= 2 for label in report["labels"])
-
-
-TAGS = 'service="web"'
-BY_EDGE = "sum by (client, server) (rate({}[5m]))"
-
-GRAFANA = (  # what a data source asks: trace to metrics, service map, node graph, native histograms
-    f"sum(rate(traces_spanmetrics_calls_total{{{TAGS}}}[5m]))",
-    f'sum(rate(traces_spanmetrics_calls_total{{{TAGS}, status_code="STATUS_CODE_ERROR"}}[5m]))',
-    f"histogram_quantile(0.95, sum(rate(traces_spanmetrics_duration_seconds_bucket{{{TAGS}}}[5m])) by (le))",
-    BY_EDGE.format("traces_service_graph_request_total"),
-    BY_EDGE.format("traces_service_graph_request_failed_total"),
-    "sum by (client, server) (rate(traces_service_graph_request_server_seconds_sum[5m]))",
-    "histogram_quantile(0.9, sum by (le, client, server) (rate(traces_service_graph_request_server_seconds_bucket[5m])))",
-    'topk(5, sum by (span_name) (rate(traces_spanmetrics_calls_total{span_kind="SPAN_KIND_SERVER"}[5m])))',
-    'topk(5, sum by (span_name) (rate(traces_spanmetrics_calls_total{status_code="STATUS_CODE_ERROR"}[5m])))',
-    f"histogram_quantile(0.9, sum by (le) (rate(traces_spanmetrics_latency_bucket{{{TAGS}}}[5m])))",
-    f"histogram_count(sum(traces_spanmetrics_latency{{{TAGS}}})) > 0",
-    "histogram_count(sum(traces_service_graph_request_server_seconds)) > 0",
-)
-
-
-def test_what_grafana_asks_prometheus(tmp_path: Path) -> None:
-    with (
-        Prometheus(tmp_path / "prometheus") as prometheus,
-        Server(tmp_path, settings(tmp_path, prometheus.write_url, native=True)) as server,
-    ):
-        Judged(server, "--otlp", server.otlp_http, "--load", "--group", "trace")
-        deadline = time.monotonic() + SERIES_SECONDS_MAX
-        unanswered = list(GRAFANA)
-        while unanswered and time.monotonic() < deadline:
-            unanswered = [query for query in unanswered if not prometheus.query(query)]
-            time.sleep(0.2)
-        assert unanswered == []
-        now = time.time()
-        exemplars = prometheus.exemplars("traces_spanmetrics_latency_bucket", now - 600, now + 60)
-    assert all(len(e["labels"]["traceID"]) <= 32 for series in exemplars for e in series["exemplars"])
-    assert exemplars
