@@ -239,7 +239,8 @@ def _texts(found: Distinct) -> list[tuple[str, pa.Array]]:
         ("float", [_float_text(v) for v in found.doubles.tolist()]),
         ("bool", ["true" if v else "false" for v in found.bools.tolist()]),
     )
-    return [("string", found.strings), *((kind, pa.array(texts, pa.large_string())) for kind, texts in numbers)]
+    of_numbers = ((kind, pa.array(texts, pa.large_string())) for kind, texts in numbers if texts)
+    return [("string", found.strings), *of_numbers]
 
 
 def _float_text(value: float) -> str:

@@ -29,6 +29,7 @@ from vivace.query.splits import Splits, TraceIds
 from vivace.storage.block_reader import Block
 from vivace.storage.column_cache import ColumnCache
 from vivace.storage.head import Part
+from vivace.storage.row_group import RowGroup
 from vivace.storage.store import Snapshot, Store
 
 HEAD_BYTES_MAX = 32 << 20
@@ -165,7 +166,7 @@ class SourceRoom:
             self._store.catalog.suspect(block, e)
             return
         share = block.meta.data_bytes / max(1, block.meta.span_count)
-        for group in groups:
+        for group, leave in zip(groups, _by_group(block, groups, split), strict=True):
             yield Source(
                 name=f"block {block.meta.id} row group {group.index}",
                 start_min=group.start_min,
@@ -174,7 +175,7 @@ class SourceRoom:
                 span_count=group.span_count,
                 trace_count=group.trace_count,
                 open=lambda group=group: group,  # type: ignore[misc]  # mypy does not infer defaults of lambdas
-                leave=split,
+                leave=leave,
                 block=block,
                 row_group=group.index,
                 column_bytes=int(share * group.span_count),
@@ -254,6 +255,16 @@ class SourceRoom:
                 return
             if piece is not None:
                 yield piece
+
+
+def _by_group(block: Block, groups: Sequence[RowGroup], split: TraceIds) -> list[TraceIds]:
+    """The split traces of each row group. Most have none, and what is found in those can be remembered."""
+    if not len(split):
+        return [split] * len(groups)
+    inside, first_row = block.ids.first_rows(split.high, split.low)
+    high, low = split.high[inside], split.low[inside]
+    group = np.searchsorted([g.first_row for g in groups], first_row, "right") - 1
+    return [TraceIds(high[group == i], low[group == i]) for i in range(len(groups))]
 
 
 def _portions(split: TraceIds, snapshot: Snapshot) -> Iterator[TraceIds]:

@@ -19,6 +19,7 @@ from vivace.model.batch import SpanBatch
 from vivace.model.frame import Mask
 from vivace.storage.block_reader import Block
 from vivace.storage.head import ID_MIX, Part
+from vivace.storage.id_index import locate
 
 BULK_BLOCKS = 3
 """More new blocks than this at once (a start) are compared by one sort of all their ids instead of pair by pair."""
@@ -53,14 +54,7 @@ class TraceIds:
 
     def contains(self, high: U64, low: U64) -> Mask:
         """Which of many ids are here."""
-        if not len(self) or not len(high):
-            return np.zeros(len(high), bool)
-        found = np.isin(low, self.low)
-        for place in np.flatnonzero(found).tolist():
-            at = int(np.searchsorted(self.high, high[place]))
-            end = int(np.searchsorted(self.high, high[place], "right"))
-            found[place] = bool((self.low[at:end] == low[place]).any())
-        return found
+        return locate((self.high, self.low), high, low)[1]
 
 
 def union(several: Iterable[TraceIds]) -> TraceIds:

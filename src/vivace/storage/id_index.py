@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vivace.errors import CorruptionError
 from vivace.model.attributes import I64, U64
+
+Mask = NDArray[np.bool_]
 
 MAGIC = b"VIVIDX01"
 HEADER = struct.Struct("<8sQ")  # magic, traces
@@ -32,6 +35,25 @@ def write_index(path: Path, parts: Sequence[tuple[U64, U64, I64, I64]]) -> None:
     ]
     body = b"".join(a.tobytes() for a in arrays)
     path.write_bytes(HEADER.pack(MAGIC, len(order)) + body)
+
+
+def locate(ids: tuple[U64, U64], high: U64, low: U64) -> tuple[I64, Mask]:
+    """(places among `ids`, words that ascend together, which of them are truly there) of many ids.
+
+    Ids of 64 bits share the high word 0, all of them: so each one's range of equal high words is bisected too.
+    """
+    highs, lows = ids
+    at, end = (np.searchsorted(highs, high, side) for side in ("left", "right"))
+    last = end.copy()
+    while len(wide := np.flatnonzero(at < last)):
+        middle = (at[wide] + last[wide]) // 2
+        less = lows[middle] < low[wide]
+        at[wide[less]] = middle[less] + 1
+        last[wide[~less]] = middle[~less]
+    found = np.zeros(len(high), bool)
+    inside = np.flatnonzero(at < end)
+    found[inside] = lows[at[inside]] == low[inside]
+    return at, found
 
 
 class IdIndex:
@@ -66,22 +88,14 @@ class IdIndex:
             return int(self._first_row[at]), int(self._row_count[at])
         return None
 
-    def contains(self, high: U64, low: U64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which of many ids are here.
+    def contains(self, high: U64, low: U64) -> Mask:
+        """Which of many ids are here."""
+        return locate((self.high, self.low), high, low)[1]
 
-        Ids of 64 bits share the high word 0, all of them: so each one's range of equal high words is bisected too.
-        """
-        at, end = (np.searchsorted(self.high, high, side) for side in ("left", "right"))
-        last = end.copy()
-        while len(wide := np.flatnonzero(at < last)):
-            middle = (at[wide] + last[wide]) // 2
-            less = self.low[middle] < low[wide]
-            at[wide[less]] = middle[less] + 1
-            last[wide[~less]] = middle[~less]
-        found = np.zeros(len(high), bool)
-        inside = np.flatnonzero(at < end)
-        found[inside] = self.low[at[inside]] == low[inside]
-        return found
+    def first_rows(self, high: U64, low: U64) -> tuple[Mask, I64]:
+        """(which of many ids are here, the first row of each of those)."""
+        places, found = locate((self.high, self.low), high, low)
+        return found, self._first_row[places[found]].astype(np.int64)
 
     def contained_in(self, other: IdIndex) -> tuple[U64, U64]:
         """The ids (high, low) that are in both."""
