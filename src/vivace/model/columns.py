@@ -17,12 +17,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vivace.model.attributes import U8, U32, Attributes
-from vivace.model.dictionary import Dictionary
+from vivace.model.dictionary import Dictionary, Resources
 from vivace.model.frame import Attribute, Compounds, Mask, Numbers, Rows, Strings
 from vivace.model.pool import Pool
 from vivace.model.schema import ValueType
 
+SERVICE_NAME = b"service.name"
 NUMBER_TYPES = {ValueType.INT: np.int64, ValueType.DOUBLE: np.float64}
+
+
+def service_codes(resources: Resources, strings: Pool) -> U32:
+    """Code of each resource's `service.name`; 0, the empty string, where it has none that is a string."""
+    codes = np.zeros(len(resources), np.uint32)
+    pairs, key = resources.attributes, strings.code_of(SERVICE_NAME)
+    if key is not None:
+        named = np.flatnonzero((pairs.key == key) & (pairs.type == ValueType.STRING))[::-1]
+        codes[pairs.row[named]] = pairs.value[named]  # from the last to the first, so that the first stands
+    return codes
 
 
 def distinct(codes: U32, code_count: int) -> tuple[U32, NDArray[np.int32]]:

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from vivace.model.arrange import Arranged
 from vivace.model.attributes import U32, Attributes
-from vivace.model.columns import attribute_column, pool_strings, spread_strings
+from vivace.model.batch import SpanBatch
+from vivace.model.columns import attribute_column, pool_strings, service_codes, spread_strings
 from vivace.model.frame import LEVEL_OF_SCOPE, Attribute, Fixed, Level, Numbers, Rows, Strings
-from vivace.model.schema import AttributeScope, ValueType
-
-SERVICE_NAME = b"service.name"
+from vivace.model.schema import AttributeScope
 
 C = TypeVar("C", bound="NDArray[Any] | Strings | Numbers")
 
@@ -39,6 +38,11 @@ class MemoryFrame:
         self._owners: dict[Level, NDArray[np.integer[Any]]] = {}
         self._inspected = 0
         self._kept = 0
+
+    @property
+    def batch(self) -> SpanBatch:
+        """The spans, in block order."""
+        return self._batch
 
     @property
     def kept_bytes(self) -> int:
@@ -141,7 +145,7 @@ class MemoryFrame:
             case Fixed.ROOT_NAME:
                 return self._of_roots(self._batch.name)
             case Fixed.ROOT_SERVICE_NAME:
-                return self._of_roots(self._services()[self._batch.resource])
+                return self._of_roots(service_codes(self._resources, self._dictionary.strings)[self._batch.resource])
         # as unsigned numbers: an end that lies before the start of its trace makes a negative duration, as in a block
         start = np.minimum.reduceat(self._batch.start_time_unix_nano, arranged.first_row)
         if column is Fixed.TRACE_START:
@@ -154,16 +158,6 @@ class MemoryFrame:
         rooted = np.flatnonzero(self._arranged.root >= 0)
         strings = pool_strings(self._dictionary.strings, codes[self._arranged.root[rooted]])
         return spread_strings(rooted, strings, self._arranged.trace_count)
-
-    def _services(self) -> U32:
-        """Code of each resource's `service.name`; 0, the empty string, where it has none that is a string."""
-        codes = np.zeros(len(self._resources), np.uint32)
-        pairs = self._resources.attributes
-        key = self._dictionary.strings.code_of(SERVICE_NAME)
-        if key is not None:
-            named = np.flatnonzero((pairs.key == key) & (pairs.type == ValueType.STRING))[::-1]
-            codes[pairs.row[named]] = pairs.value[named]  # from the last to the first, so that the first stands
-        return codes
 
     def _of_events(self, column: Fixed) -> Strings | Numbers:
         if column is Fixed.EVENT_NAME:

@@ -99,7 +99,7 @@ class KeyReader:
             return set()
         if source.block is None:
             assert isinstance(spans.frame, MemoryFrame)  # by sources.py
-            batch = spans.frame._arranged.batch
+            batch = spans.frame.batch
             return _keys_of_pairs(_pairs(batch, scope), batch.dictionary, rows)
         if scope in SHARED:
             with damage(source.block.directory / RESOURCES, "resources and scopes"):

@@ -7,23 +7,10 @@ import pyarrow as pa
 
 from vivace.model.attributes import I64, U32
 from vivace.model.batch import SpanBatch
-from vivace.model.dictionary import Dictionary
-from vivace.model.schema import ValueType
+from vivace.model.columns import service_codes
 from vivace.storage.lanes import STRING_TYPE, ids_array, strings_array
 
-SERVICE_NAME = b"service.name"
 ERROR = 2
-
-
-def service_codes(dictionary: Dictionary) -> U32:
-    """Code of each resource's `service.name`; 0, the empty string, where it has none that is a string."""
-    table = dictionary.resources
-    codes = np.zeros(len(table), np.uint32)
-    pairs = table.attributes
-    named = (pairs.key == dictionary.strings.add(SERVICE_NAME)) & (pairs.type == ValueType.STRING)
-    rows = pairs.row[named]
-    codes[rows[::-1]] = pairs.value[named][::-1]  # the first of several stands
-    return codes
 
 
 def trace_columns(batch: SpanBatch, starts: I64, roots: I64, first_rows: I64) -> dict[str, pa.Array]:
@@ -33,7 +20,7 @@ def trace_columns(batch: SpanBatch, starts: I64, roots: I64, first_rows: I64) ->
     first_rows  first row of each trace in the block
     """
     strings = batch.dictionary.strings
-    service = service_codes(batch.dictionary)[batch.resource]
+    service = service_codes(batch.dictionary.resources, strings)[batch.resource]
     counts = np.diff(starts, append=len(batch))
     start = np.minimum.reduceat(batch.start_time_unix_nano, starts)
     end = np.maximum.reduceat(batch.end_time_unix_nano, starts)
