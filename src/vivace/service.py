@@ -277,7 +277,7 @@ class Service:
             ).total_seconds(),
         )
         timeouts = HttpTimeouts(
-            header_seconds=seconds_or_never(server.http_server_read_timeout),
+            read_seconds=seconds_or_never(server.http_server_read_timeout),
             idle_seconds=seconds_or_never(server.http_server_idle_timeout or server.http_server_read_timeout),
             write_seconds=seconds_or_never(server.http_server_write_timeout),
             stop_seconds=min(int(STOP_SECONDS), int(server.graceful_shutdown_timeout.total_seconds())),
@@ -287,7 +287,7 @@ class Service:
         http2 = self.settings.stream_over_http_enabled
         if http2:
             calls = self._calls | health_calls(lambda: self._reason)
-            app = GrpcApplication(calls, app, limits=wire_limits(server, timeouts.header_seconds))
+            app = GrpcApplication(calls, app, limits=wire_limits(server, timeouts.read_seconds))
         return HttpServer(
             app,
             server.http_listen_address,

@@ -232,6 +232,8 @@ SILENT = {
     "half a preface": PREFACE[:9],
     "half a request": b"POST / HT",
     "a preface and nothing": PREFACE,
+    "half a HEADERS": PREFACE + b"\0\0\0\4\0\0\0\0\0" + b"\0\1\0\1\4\0\0\0\1" + b"\x82\x86",
+    "HEADERS without their end": PREFACE + b"\0\0\0\4\0\0\0\0\0" + b"\0\0\2\1\0\0\0\0\1" + b"\x82\x86",
 }
 
 
@@ -240,7 +242,7 @@ def test_who_says_no_more_is_sent_away(case: str) -> None:
     async def steps(server: HttpServer, app: App) -> None:
         await asyncio.gather(exchange(server, SILENT[case]), return_exceptions=True)  # ends; perhaps with a reset
 
-    run(steps, HttpTimeouts(header_seconds=0.1, idle_seconds=0.1, stop_seconds=0))
+    run(steps, HttpTimeouts(read_seconds=0.1, idle_seconds=0.1, stop_seconds=0))
 
 
 def test_garbage_after_the_preface() -> None:

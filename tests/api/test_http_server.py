@@ -72,20 +72,22 @@ def test_requests() -> None:
     run(steps)
 
 
+GET = b"GET / HTTP/1.1\r\nHost: v\r\n\r\n"
 NEVER_COMPLETE = {
     "nothing": b"",
     "half a head": b"GET / HTTP/1.1\r\nHost: v\r\n",
     "half a second head": b"GET / HTTP/1.1\r\nHost: v\r\n\r\nGET / HTT",
+    "half a body": b"POST / HTTP/1.1\r\nHost: v\r\nContent-Length: 9\r\n\r\nbody",
 }
 
 
 @pytest.mark.parametrize("case", NEVER_COMPLETE)
-def test_a_head_that_does_not_come_closes_the_connection(case: str) -> None:
+def test_a_request_that_does_not_come_closes_the_connection(case: str) -> None:
     async def steps(server: HttpServer) -> None:
         reply = await exchange(server, NEVER_COMPLETE[case])
         assert reply.count(b"HTTP/1.1 200") == NEVER_COMPLETE[case].count(b"\r\n\r\n")
 
-    run(steps, HttpTimeouts(header_seconds=0.05, idle_seconds=1000))
+    run(steps, HttpTimeouts(read_seconds=0.05, idle_seconds=1000))
 
 
 def test_a_connection_may_idle_between_requests_for_longer_than_a_head_may_take() -> None:
@@ -98,7 +100,25 @@ def test_a_connection_may_idle_between_requests_for_longer_than_a_head_may_take(
                 await asyncio.wait_for(reader.read(1), 0.1)
         writer.close()
 
-    run(steps, HttpTimeouts(header_seconds=0.05, idle_seconds=1000))
+    run(steps, HttpTimeouts(read_seconds=0.05, idle_seconds=1000))
+
+
+def test_what_is_no_request_does_not_keep_the_connection() -> None:
+    """A body that comes byte by byte after its answer, empty lines between requests."""
+
+    async def steps(server: HttpServer) -> None:
+        for head, drop in ((b"POST / HTTP/1.1\r\nHost: v\r\nContent-Length: 999\r\n\r\n", b"x"), (GET, b"\r\n")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(head)
+            await reader.readuntil(b"/ " + head.split()[0])
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(drop)
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+            writer.close()
+
+    run(steps, HttpTimeouts(read_seconds=0.1, idle_seconds=1))
 
 
 def test_an_endless_head_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

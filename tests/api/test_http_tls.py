@@ -96,7 +96,7 @@ def test_who_does_not_take_in_the_answer_is_cut_off() -> None:
 
 
 def test_zero_is_no_timeout() -> None:
-    never = HttpTimeouts(header_seconds=float("inf"), idle_seconds=float("inf"), write_seconds=float("inf"))
+    never = HttpTimeouts(read_seconds=float("inf"), idle_seconds=float("inf"), write_seconds=float("inf"))
 
     async def steps(server: HttpServer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -15,7 +15,9 @@ from vivace.storage.column_cache import ColumnCache
 TRACES = range(1, 7)
 
 
-def test_a_split_trace_is_left_out_where_it_is_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_trace_is_left_out_where_it_is_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was found in a row group is remembered only while no trace of it is split."""
     monkeypatch.setattr(layout, "ROW_GROUP_SPANS", 4)
     with b.house(tmp_path / "house") as made:

@@ -1,8 +1,9 @@
 """The HTTP server: uvicorn inside an event loop that is someone else's, without its signal handlers and log settings.
 
-A connection has header_seconds for the head of a request (from accepting it, from the first byte of a later one) and
-HEAD_SIZE_MAX bytes; it may idle for idle_seconds between requests; its client has write_seconds to take in what it was
-sent. uvicorn bounds only the third of the four by itself. How long an answer may take to compute: app.py.
+A connection has read_seconds for a request to arrive, with the body that nobody reads (from accepting it, from the first byte
+of a later one), and HEAD_SIZE_MAX bytes for its head; it may idle for idle_seconds between requests; its client has
+write_seconds to take in what it was sent. uvicorn bounds only the third of the four by itself. How long an answer may take
+to compute: app.py.
 
 With `http2` the same port also speaks HTTP/2, to clients that begin with it: stream_preface.py, stream_http2.py.
 """
@@ -43,7 +44,7 @@ CONNECTIONS_MAX = 1000
 class HttpTimeouts:
     """Seconds. stop_seconds: how long stop() lets running requests finish before it cancels them. Infinity: never."""
 
-    header_seconds: float = 30
+    read_seconds: float = 30
     idle_seconds: float = 120
     write_seconds: float = 30
     stop_seconds: int = 30
@@ -164,43 +165,53 @@ def _either(http1: type[HttpToolsProtocol], timeouts: HttpTimeouts) -> Callable[
                 write_seconds=timeouts.write_seconds,
             ),
             connections=server_state.connections,
-            seconds=timeouts.header_seconds,
+            seconds=timeouts.read_seconds,
         )
 
     return new_protocol
 
 
 def _protocol(timeouts: HttpTimeouts) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP/1.1 protocol with bounds on the head of a request, seconds and bytes, and on slow readers."""
+    """uvicorn's HTTP/1.1 protocol with bounds on requests, in seconds, their heads, in bytes, and slow readers."""
 
     class BoundedProtocol(HttpToolsProtocol):
-        _deadline: asyncio.TimerHandle | None = None
+        _deadline: asyncio.TimerHandle | None = None  # of the request that is arriving, or of the first
+        _head_is_due = True
         _head_size = 0
         _stalled: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._await_head()
+            self._await_request()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._head_is_here()
+            self._request_is_here()
             self._client_reads()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self._deadline is not None:  # the head is still not complete after these bytes
+            if self._head_is_due:  # still, after these bytes
                 self._head_size += len(data)
                 if self._head_size > HEAD_SIZE_MAX:
                     self.send_400_response(f"request line and headers are over {HEAD_SIZE_MAX} bytes")
+            elif self._deadline is None and self.cycle.response_complete:
+                # the rest of a body, or an empty line; uvicorn has ended the idle time as if it were a request
+                self._await_request()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self._await_head()
+            self._head_is_due = True
+            self._head_size = 0
+            self._await_request()
 
         def on_headers_complete(self) -> None:
-            self._head_is_here()
             super().on_headers_complete()
+            self._head_is_due = False
+
+        def on_message_complete(self) -> None:
+            self._request_is_here()
+            super().on_message_complete()
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -217,12 +228,11 @@ def _protocol(timeouts: HttpTimeouts) -> type[HttpToolsProtocol]:
                 self._stalled.cancel()
                 self._stalled = None
 
-        def _await_head(self) -> None:
+        def _await_request(self) -> None:
             if self._deadline is None:
-                self._head_size = 0
-                self._deadline = self.loop.call_later(timeouts.header_seconds, self.transport.close)
+                self._deadline = self.loop.call_later(timeouts.read_seconds, self.transport.close)
 
-        def _head_is_here(self) -> None:
+        def _request_is_here(self) -> None:
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None

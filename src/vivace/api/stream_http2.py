@@ -118,11 +118,16 @@ class Http2Connection(asyncio.Protocol):
     # From the server
 
     def shutdown(self) -> None:
-        """Take no more requests; those under way are answered, after which libnghttp2 reports the end of the connection."""
+        """Take no more requests; those under way are answered, after which libnghttp2 reports the end of the connection.
+
+        It does not while the head of a request is not complete, for which it would wait forever.
+        """
         if not self._draining and not self._transport.is_closing():
             self._draining = True
             self.http2.send_goaway()
             self.flush()
+        if not self._streams:
+            self._transport.close()
 
     # From streams
 

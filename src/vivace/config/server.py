@@ -85,7 +85,7 @@ class Server(Section):
     )
     http_server_read_timeout: Duration = Field(
         default=timedelta(seconds=30),
-        description="How long the head of a request may take to arrive; more suits slow links, less frees stuck connections "
+        description="How long a request may take to arrive; more suits slow links, less frees stuck connections "
         "sooner, 0 waits forever.",
     )
     http_server_write_timeout: Duration = Field(
