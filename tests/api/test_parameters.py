@@ -265,6 +265,8 @@ def test_summary() -> None:
     for parameters, text in (
         ({}, "missing groupBy: name the attributes to group by, such as groupBy=resource.service.name"),
         ({"groupBy": "a"}, "invalid groupBy: 'a': parse error at line 1, col 1: unknown identifier: a"),
+        ({"groupBy": "parent.a"}, "invalid groupBy: 'parent.a': parent not yet supported"),
+        ({"groupBy": "name,parent"}, "invalid groupBy: 'parent': intrinsic (parent) not yet supported"),
     ):
         with pytest.raises(RequestError) as refused:
             summary_request(asked_summary(parameters, NOW_NANO), OPEN, NOW_NANO)

@@ -390,6 +390,21 @@ def test_the_text_is_that_of_http() -> None:
     assert raised.value.text == http
 
 
+TEXTS = [
+    ("größe: 7%", "gr%C3%B6%C3%9Fe: 7%25"),
+    (" x ", "%20x%20"),
+    ("  ", "%20%20"),
+    (" ", "%20"),
+    ("\n", "%0A"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "sent"), TEXTS)
+def test_a_status_text_on_the_wire(text: str, sent: str) -> None:
+    assert encoded_text(text) == sent
+
+
 def test_a_text_fits_in_trailers() -> None:
     engines = Engines(error=UnavailableError("ü" * 9000))
     with pytest.raises(CallError) as raised:

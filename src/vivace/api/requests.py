@@ -14,7 +14,7 @@ from vivace.api.deps import QueryLimits
 from vivace.api.times import SECOND, auto_step
 from vivace.errors import RequestError, TraceQLError
 from vivace.query.answers import LegacyTags, MetricsRequest, SearchRequest
-from vivace.traceql import CheckedQuery, check, parse, parse_field
+from vivace.traceql import CheckedQuery, check, check_field, parse, parse_field
 from vivace.traceql.ast import Field, StaticKind
 from vivace.traceql.literals import format_duration
 
@@ -185,7 +185,7 @@ def _spans(asked: int | None, limits: QueryLimits) -> int:
 
 def _group(name: str) -> Field:
     try:
-        return parse_field(name)
+        return check_field(parse_field(name), name)
     except TraceQLError as error:
         raise RequestError(f"invalid groupBy: {name[:64]!r}: {error.reason}") from error
 

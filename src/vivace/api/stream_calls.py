@@ -8,6 +8,7 @@ Rule 3  texts and origins of errors are those of HTTP (errors.py), statuses foll
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -40,6 +41,8 @@ MESSAGE_BYTES_MAX = 6000
 TEXT_PLAIN = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 """Characters that gRPC sends as they are, beside letters and digits. Source: gRPC over HTTP2, "Status-Message"."""
 
+_END_SPACE = re.compile(r"\A | \Z")
+
 
 class CallError(Exception):
     """How a call ended, where it did not end well."""
@@ -56,8 +59,8 @@ def request_of(metadata: Metadata) -> Request:
 
 
 def encoded_text(text: str) -> str:
-    """A status text as it is sent, without regard to its length."""
-    return quote(text, safe=TEXT_PLAIN, errors="replace")
+    """A status text as it is sent, without regard to its length. A space at an end is none of HTTP/2's (RFC 9113, 8.2.1)."""
+    return _END_SPACE.sub("%20", quote(text, safe=TEXT_PLAIN, errors="replace"))
 
 
 def observed(name: str, call: Call, telemetry: Telemetry, error_id: Callable[[], str]) -> Call:

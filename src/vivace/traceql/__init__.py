@@ -6,7 +6,7 @@
 Lives elsewhere: what a query answers (query/), how much text is accepted (api/).
 """
 
-from vivace.traceql.check import CheckedQuery, check
+from vivace.traceql.check import CheckedQuery, check, check_field
 from vivace.traceql.filter_hints import extract_tag_filter
 from vivace.traceql.outline import outline
 from vivace.traceql.parser import parse, parse_field
@@ -20,6 +20,7 @@ __all__ = [
     "anchored",
     "canonical",
     "check",
+    "check_field",
     "extract_tag_filter",
     "outline",
     "parse",

@@ -23,6 +23,7 @@ from vivace.traceql.ast import (
     Binary,
     BottomK,
     Compare,
+    Field,
     FieldExpression,
     GroupBy,
     Intrinsic,
@@ -75,6 +76,13 @@ def check(query: Query) -> CheckedQuery:
     for other in others:
         first.add_note(other.rendering())
     raise first
+
+
+def check_field(field: Field, text: str) -> Field:
+    """`field`, which was read from `text`, if a query may ask for it. Raises TraceQLError."""
+    for reason, hint in _problems(field):
+        raise TraceQLError(reason, text=text, line=1, column=1, hint=hint)
+    return field
 
 
 def _problems(node: Node) -> Iterator[tuple[str, str]]:
