@@ -9,7 +9,7 @@ STAMP := .make/setup
 run: setup
 	$(BIN)/vivace -config.file=deploy/local.yaml
 
-test: setup lint types prometheus
+test: setup lint types prometheus nginx
 	$(BIN)/python -m pytest
 
 setup: $(STAMP)
@@ -19,16 +19,21 @@ $(STAMP): pyproject.toml setup.py $(shell find src -name '*.pyx' -o -name '*.pxd
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	mkdir -p .make && touch $(STAMP)
 
-# The Prometheus that tests write to: Debian's package, unpacked and not installed, so no service starts; one on the PATH will do.
+# What tests run beside the server: Debian's packages, unpacked and not installed, so no service starts; one on the PATH will do.
+# What they are linked with is in every Debian that has Python.
 PROMETHEUS := .make/prometheus/usr/bin/prometheus
-.PHONY: prometheus
+NGINX := .make/nginx/usr/sbin/nginx
+.PHONY: prometheus nginx
 prometheus:
 	@command -v prometheus || test -x $(PROMETHEUS) || $(MAKE) $(PROMETHEUS)
 
-$(PROMETHEUS):
+nginx:
+	@command -v nginx || test -x $(NGINX) || $(MAKE) $(NGINX)
+
+$(PROMETHEUS) $(NGINX):
 	mkdir -p .make
-	cd .make && (apt-get download -q prometheus || (apt-get update -q && apt-get download -q prometheus))
-	dpkg -x .make/prometheus_*.deb .make/prometheus && rm .make/prometheus_*.deb
+	cd .make && (apt-get download -q $(@F) || (apt-get update -q && apt-get download -q $(@F)))
+	dpkg -x .make/$(@F)_*.deb .make/$(@F) && rm .make/$(@F)_*.deb
 
 lint: setup
 	$(BIN)/ruff check src tests bench setup.py
