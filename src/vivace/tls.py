@@ -58,7 +58,7 @@ class TlsOptions:
         if self.max_version:
             context.maximum_version = self._version("max_version")
         context.set_alpn_protocols(alpn_protocols)
-        with self._as_file("cert") as cert_path, self._as_file("key") as key_path:
+        with as_file(*self._source("cert")) as cert_path, as_file(*self._source("key")) as key_path:
             try:
                 context.load_cert_chain(cert_path, key_path)
             except (OSError, ssl.SSLError) as error:
@@ -67,7 +67,7 @@ class TlsOptions:
                     key=f"{self.where}.cert_file",
                 ) from error
         if self.client_ca_file or self.client_ca_pem:
-            with self._as_file("client_ca") as ca_path:
+            with as_file(*self._source("client_ca")) as ca_path:
                 try:
                     context.load_verify_locations(ca_path)
                 except (OSError, ssl.SSLError) as error:
@@ -104,20 +104,20 @@ class TlsOptions:
         path, pem = self._source(part)
         return Path(path).read_bytes() if path else pem.encode()
 
-    @contextmanager
-    def _as_file(self, part: str) -> Iterator[str]:
-        """Yield a path that holds this part: the ssl module reads certificates and keys from files only.
 
-        PEM text goes through a file that only we can read and that is gone when the block ends.
-        """
-        path, pem = self._source(part)
-        if path:
-            yield path
-            return
-        descriptor, temporary = tempfile.mkstemp(prefix=f"vivace-{part}-", suffix=".pem")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(pem)
-            yield temporary
-        finally:
-            os.unlink(temporary)
+@contextmanager
+def as_file(path: str, pem: str) -> Iterator[str]:
+    """A path that holds what is in a file or in PEM text: the ssl module reads certificates and keys from files only.
+
+    Text goes through a file that only we can read and that is gone when the block ends.
+    """
+    if path:
+        yield path
+        return
+    descriptor, temporary = tempfile.mkstemp(prefix="vivace-", suffix=".pem")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(pem)
+        yield temporary
+    finally:
+        os.unlink(temporary)

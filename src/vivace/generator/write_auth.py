@@ -8,17 +8,14 @@ Rule 3  what cannot be used is refused at the start, with the key to blame; a fi
 from __future__ import annotations
 
 import base64
-import os
 import ssl
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..config.remote_write import ClientTls, RemoteWrite
 from ..errors import ConfigError
+from ..tls import as_file
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
@@ -76,7 +73,8 @@ def client_context(settings: ClientTls, where: str) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     key = settings.key.get_secret_value() if settings.key is not None else ""
     if settings.cert or settings.cert_file or key or settings.key_file:
-        with _as_file(settings.cert, settings.cert_file) as cert_path, _as_file(key, settings.key_file) as key_path:
+        cert_file, key_file = (str(path or "") for path in (settings.cert_file, settings.key_file))
+        with as_file(cert_file, settings.cert) as cert_path, as_file(key_file, key) as key_path:
             try:
                 context.load_cert_chain(cert_path, key_path)
             except (OSError, ssl.SSLError) as error:
@@ -92,21 +90,3 @@ def _basic(user: str, password: str) -> dict[str, str]:
 
 def _or_file(text: str, path: Path | None) -> str:
     return path.read_text().strip() if path is not None else text
-
-
-@contextmanager
-def _as_file(pem: str, path: Path | None) -> Iterator[str]:
-    """A path that holds the part: the ssl module reads certificates and keys from files only.
-
-    PEM text goes through a file that only we can read and that is gone when the block ends.
-    """
-    if path is not None:
-        yield str(path)
-        return
-    descriptor, temporary = tempfile.mkstemp(prefix="vivace-", suffix=".pem")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(pem)
-        yield temporary
-    finally:
-        os.unlink(temporary)

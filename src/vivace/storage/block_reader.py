@@ -48,6 +48,27 @@ TRACE_ROWS_MAX = 20_000
 """Up to here a range is read row by row through polars; beyond, whole row groups are cheaper."""
 
 
+SPAN_COLUMNS = (
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "start_time_unix_nano",
+    "duration_nano",
+    "name",
+    "kind",
+    "status_code",
+    "status_message",
+    "trace_state",
+    "flags",
+    "dropped_attributes_count",
+    "dropped_events_count",
+    "dropped_links_count",
+    "resource",
+    "scope",
+)
+"""What a span is made of, beside its attributes; the nested-set numbers of spans.parquet are its trace's."""
+
+
 class Block:
     """One block on disk. Immutable; safe to read from many threads.
 
@@ -156,7 +177,7 @@ class Block:
         pl = polars()
         scans: dict[str, LazyFrame] = {}
         if count <= TRACE_ROWS_MAX:
-            scans["spans"] = self._scan(layout.SPANS).slice(first, count)
+            scans["spans"] = self._scan(layout.SPANS).select(self._span_columns()).slice(first, count)
         wanted = pl.col("span").is_between(first, first + count, closed="left")
         if self.meta.event_count:
             scans["events"] = self._scan(layout.EVENTS, ROW).filter(wanted)
@@ -171,6 +192,9 @@ class Block:
         if len(tables["spans"]) != count:
             raise ValueError(f"{len(tables['spans'])} rows where {count} should be")
         return _Fetched(tables["spans"], tables.get("events"), tables.get("links"), tables.get("overflow"))
+
+    def _span_columns(self) -> list[str]:
+        return [*SPAN_COLUMNS, *(k.column for k in self._columns[AttributeScope.SPAN])]
 
     def _scan(self, file: str, row_index_name: str | None = None) -> LazyFrame:
         scan: LazyFrame = polars().scan_parquet(
@@ -191,7 +215,7 @@ class Block:
             ends = np.cumsum(sizes)
             a = int(np.searchsorted(ends, first, side="right"))
             b = int(np.searchsorted(ends, first + count, side="left"))
-            table = file.read_row_groups(list(range(a, b + 1)), use_threads=False)
+            table = file.read_row_groups(list(range(a, b + 1)), columns=self._span_columns(), use_threads=False)
         base = int(ends[a]) - sizes[a]
         return table.slice(first - base, count).unify_dictionaries().combine_chunks()
 
