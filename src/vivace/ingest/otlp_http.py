@@ -230,8 +230,8 @@ class TracesHandler:
 
     async def respond(self, request: Request) -> Response:
         """The reply to a whole request."""
-        if (early := self.refuse_early(request)) is not None:
-            return early  # only by way of CORS: others were refused by their head
+        if request.method != "POST" and (early := self.refuse_early(request)) is not None:
+            return early  # OPTIONS that were no preflight: all others were refused by their head
         is_json = _media_type(request) == JSON
         inflated_bytes = 0
         try:
