@@ -39,11 +39,15 @@ Headers = dict[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole reply; the connection adds Content-Length and, where it ends, Connection."""
+    """A whole reply; the connection adds Content-Length and, where it ends, Connection.
+
+    encoded  its bytes where the connection goes on, for a reply that is sent often
+    """
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
     body: bytes
+    encoded: bytes = b""
 
 
 BAD_REQUEST = Response(400, ((b"content-type", b"text/plain; charset=utf-8"),), b"not an HTTP/1.1 request")
@@ -231,7 +235,7 @@ class HttpConnection(asyncio.Protocol):
         if not keeps_alive or self.is_draining or not self._welcome:
             self._end(response)
             return
-        self.transport.write(encode(response, ends=False))
+        self.transport.write(response.encoded or encode(response, ends=False))
         if self._waiting:
             self._start(self._waiting.popleft())
             if not self._waiting:

@@ -16,7 +16,7 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,7 +28,7 @@ from vivace.ingest.accept import Committer
 from vivace.ingest.budget import Budget
 from vivace.ingest.compression import CODECS, inflate
 from vivace.ingest.endpoint import Endpoint
-from vivace.ingest.http_connection import BodyTooLargeError, HttpConnection, Request, Response
+from vivace.ingest.http_connection import BodyTooLargeError, HttpConnection, Request, Response, encode
 from vivace.ingest.otlp_json import encode_request
 from vivace.ingest.replies import (
     ACCEPTED_ALL,
@@ -275,6 +275,7 @@ class TracesHandler:
 
 PROTOBUF_HEADERS = ((b"content-type", PROTOBUF),)
 KEPT = Response(200, PROTOBUF_HEADERS, ACCEPTED_ALL)
+KEPT = replace(KEPT, encoded=encode(KEPT, ends=False))
 
 
 def _media_type(request: Request) -> bytes:

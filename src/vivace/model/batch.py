@@ -195,6 +195,6 @@ def _slice_children(children: T, start: int, stop: int) -> T:
 
 
 def _join(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    if all(a.strides == (0,) or not len(a) for a in arrays) and not any(a[:1].any() for a in arrays):
+    if all(a.strides == (0,) or not len(a) for a in arrays) and not any(len(a) and a[0] for a in arrays):
         return np.broadcast_to(arrays[0].dtype.type(0), sum(map(len, arrays)))
     return np.concatenate(arrays)
