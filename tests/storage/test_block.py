@@ -161,14 +161,18 @@ def test_the_first_of_several_values_stays_first(tmp_path: Path) -> None:
             block = merged(tmp_path, block, id=f"{name} again {_}")
 
 
-def test_row_groups_and_long_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to read rows, over row group bounds; traces are never split, one may be larger than a row group."""
+@pytest.mark.parametrize("whole_rows_max", [20_000, 0])
+def test_row_groups_and_long_ranges(whole_rows_max: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All ways to read rows, over row group bounds; traces are never split, one may be larger than a row group."""
     monkeypatch.setattr(layout, "ROW_GROUP_SPANS", 50)
+    monkeypatch.setattr("vivace.storage.row_ranges.WHOLE_ROWS_MAX", whole_rows_max)
     sizes = [1, 30, 30, 120, 2, 49, 50, 51]
     requests = [
         b.request(
-            *(b.span(t, i + 1, parent=min(i, 1), start=b.NOON + t, name=f"{t}/{i}", attributes={"i": i, "t": str(t)},
-                     events=[b.event(str(i))] * (i % 3)) for i in range(size)),
+            *(b.span(t, i + 1, parent=min(i, 1), start=b.NOON + t, name=f"{t}/{i}",
+                     attributes={"i": i, "t": str(t)} | ({f"rare {i}": [t]} if i % 40 == 2 else {}),
+                     events=[b.event(str(i), attributes={f"rare {i}": [i]} if i % 40 == 2 else {})] * (i % 3),
+                     links=[b.link(bytes([t] * 16), bytes([i] * 8))] * (i % 7 == 3)) for i in range(size)),
             resource={"service.name": f"s{t % 3}"},
         )
         for t, size in enumerate(sizes, 1)
@@ -177,6 +181,8 @@ def test_row_groups_and_long_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     block = b.write_block(tmp_path, batch)
     assert block.meta.row_groups == (31, 30, 120, 2, 49, 50, 51)
     assert len(batch) < TRACE_ROWS_MAX
+    assert block.meta.overflow["span"]
+    assert block.meta.overflow["event"]
     by_row = b.all_rows(block)
     monkeypatch.setattr("vivace.storage.block_reader.TRACE_ROWS_MAX", 0)
     assert b.contents(b.all_rows(block)) == b.contents(by_row) == b.contents(batch)

@@ -1,16 +1,14 @@
 """Reading a block back: rows as a SpanBatch, exactly what was written.
 
-Small ranges (a trace) go through polars, which decodes only the rows asked for (7 ms of 62,500 rows, measured); whole
-row groups (compaction) through pyarrow, which keeps the dictionaries of string columns.
+Small ranges (a trace) are read row by row, row_ranges.py; whole row groups (compaction) through pyarrow, which keeps the
+dictionaries of string columns.
 Bytes: docs/formats/block.md.  Queries over columns: row_group.py.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -28,15 +26,10 @@ from vivace.storage import layout
 from vivace.storage.column_cache import ColumnCache
 from vivace.storage.id_index import IdIndex
 from vivace.storage.layout import BlockMeta, KeyStats
-from vivace.storage.lazy_polars import polars, polars_errors
+from vivace.storage.lazy_polars import polars_errors
 from vivace.storage.row_group import RowGroup, row_groups
+from vivace.storage.row_ranges import OwnedRows, span_rows
 from vivace.storage.verify import verify
-
-if TYPE_CHECKING:
-    from polars import DataFrame, LazyFrame
-
-ROW = "row_number"
-"""Name for the row number that polars adds; no column is called so, those of attributes begin with their scope."""
 
 ENCODE_ROWS_MIN = 1_000
 """Fewer values than this are interned one by one: finding the distinct ones first would cost more (60 us a column)."""
@@ -45,7 +38,7 @@ SMALL_ROWS_MAX = 256
 """Up to here a column is read as a list: 15 us instead of 180, and a trace has a dozen columns."""
 
 TRACE_ROWS_MAX = 20_000
-"""Up to here a range is read row by row through polars; beyond, whole row groups are cheaper."""
+"""Up to here a range is read row by row; beyond, whole row groups are cheaper."""
 
 
 SPAN_COLUMNS = (
@@ -88,6 +81,9 @@ class Block:
         self.ids = IdIndex(directory / layout.INDEX)
         self._tables: Dictionary | None = None
         self._keys: dict[tuple[AttributeScope, str], tuple[KeyStats, ...]] | None = None
+        self._events = OwnedRows(directory / layout.EVENTS, "span")
+        self._links = OwnedRows(directory / layout.LINKS, "span")
+        self._loose = OwnedRows(directory / layout.ATTRIBUTES, "row", by_scope=True)
         self._columns = {scope: [k for k in meta.keys if k.key.scope is scope and k.column] for scope in AttributeScope}
 
     def check(self) -> None:
@@ -141,8 +137,7 @@ class Block:
             raise CorruptionError(path, offset=0, expected=f"rows {first}..{first + count}", found=str(e)) from e
 
     def _rows(self, first: int, count: int) -> SpanBatch:
-        found = self._fetch(first, count)
-        spans = found.spans
+        spans = self._spans(first, count)
         dictionary = Dictionary()
         tables = self.tables()
         start = spans["start_time_unix_nano"].to_numpy().view(np.uint64)
@@ -167,45 +162,22 @@ class Block:
             resource=adopt_resources(spans["resource"].to_numpy(), tables, dictionary),
             scope=adopt_scopes(spans["scope"].to_numpy(), tables, dictionary),
             size=np.broadcast_to(np.uint32(0), count),
-            attributes=self._attributes(spans, AttributeScope.SPAN, first, found.overflow, dictionary),
-            events=self._events(found.events, first, dictionary),
-            links=self._links(found.links, first, dictionary),
+            attributes=self._attributes(spans, AttributeScope.SPAN, first, dictionary),
+            events=self._events_of(first, count, dictionary),
+            links=self._links_of(first, count, dictionary),
         )
 
-    def _fetch(self, first: int, count: int) -> _Fetched:
-        """The rows of all files that belong to a range of spans, read side by side."""
-        pl = polars()
-        scans: dict[str, LazyFrame] = {}
+    def _spans(self, first: int, count: int) -> pa.Table:
         if count <= TRACE_ROWS_MAX:
-            scans["spans"] = self._scan(layout.SPANS).select(self._span_columns()).slice(first, count)
-        wanted = pl.col("span").is_between(first, first + count, closed="left")
-        if self.meta.event_count:
-            scans["events"] = self._scan(layout.EVENTS, ROW).filter(wanted)
-        if self.meta.link_count:
-            scans["links"] = self._scan(layout.LINKS, ROW).filter(wanted)
-        if self.meta.overflow.get(AttributeScope.SPAN.value):
-            scans["overflow"] = self._overflow_scan(AttributeScope.SPAN, first, count)
-        frames = dict(zip(scans, pl.collect_all(scans.values()), strict=True))
-        tables = {name: _table(frame) for name, frame in frames.items()}
-        if "spans" not in tables:
-            tables["spans"] = self._row_groups(first, count)
-        if len(tables["spans"]) != count:
-            raise ValueError(f"{len(tables['spans'])} rows where {count} should be")
-        return _Fetched(tables["spans"], tables.get("events"), tables.get("links"), tables.get("overflow"))
+            spans = span_rows(self.directory / layout.SPANS, self._span_columns(), first, count)
+        else:
+            spans = self._row_groups(first, count)
+        if len(spans) != count:
+            raise ValueError(f"{len(spans)} rows where {count} should be")
+        return spans
 
     def _span_columns(self) -> list[str]:
         return [*SPAN_COLUMNS, *(k.column for k in self._columns[AttributeScope.SPAN])]
-
-    def _scan(self, file: str, row_index_name: str | None = None) -> LazyFrame:
-        scan: LazyFrame = polars().scan_parquet(
-            self.directory / file, glob=False, cache=False, row_index_name=row_index_name
-        )
-        return scan
-
-    def _overflow_scan(self, scope: AttributeScope, first: int, count: int) -> LazyFrame:
-        pl = polars()
-        wanted = (pl.col("scope") == scope.value) & pl.col("row").is_between(first, first + count, closed="left")
-        return self._scan(layout.ATTRIBUTES).filter(wanted).drop("scope")
 
     def _row_groups(self, first: int, count: int) -> pa.Table:
         strings = [k.column for k in self._columns[AttributeScope.SPAN] if k.key.type is ValueType.STRING]
@@ -219,20 +191,24 @@ class Block:
         base = int(ends[a]) - sizes[a]
         return table.slice(first - base, count).unify_dictionaries().combine_chunks()
 
-    def _events(self, table: pa.Table | None, first: int, dictionary: Dictionary) -> Events:
-        if table is None:
+    def _events_of(self, first: int, count: int, dictionary: Dictionary) -> Events:
+        found = self._events.of(first, count) if self.meta.event_count else None
+        if found is None:
             return Events.empty()
+        row, table = found
         return Events(
             span=(table["span"].to_numpy() - first).astype(np.uint32),
             time_unix_nano=table["time_unix_nano"].to_numpy().view(np.uint64),
             name=_codes(table["name"], dictionary.strings),
             dropped_attributes_count=table["dropped_attributes_count"].to_numpy(),
-            attributes=self._child_attributes(table, AttributeScope.EVENT, dictionary),
+            attributes=self._attributes(table, AttributeScope.EVENT, row, dictionary),
         )
 
-    def _links(self, table: pa.Table | None, first: int, dictionary: Dictionary) -> Links:
-        if table is None:
+    def _links_of(self, first: int, count: int, dictionary: Dictionary) -> Links:
+        found = self._links.of(first, count) if self.meta.link_count else None
+        if found is None:
             return Links.empty()
+        row, table = found
         return Links(
             span=(table["span"].to_numpy() - first).astype(np.uint32),
             trace_id=_codes(table["trace_id"], dictionary.blobs),
@@ -240,30 +216,16 @@ class Block:
             trace_state=_codes(table["trace_state"], dictionary.strings),
             flags=table["flags"].to_numpy(),
             dropped_attributes_count=table["dropped_attributes_count"].to_numpy(),
-            attributes=self._child_attributes(table, AttributeScope.LINK, dictionary),
+            attributes=self._attributes(table, AttributeScope.LINK, row, dictionary),
         )
 
-    def _child_attributes(self, table: pa.Table, scope: AttributeScope, dictionary: Dictionary) -> Attributes:
-        if not len(table):
-            return Attributes.empty()
-        # children of a range of spans are a range of rows themselves
-        first = int(table[ROW][0].as_py())
-        return self._attributes(table, scope, first, self._overflow(scope, first, len(table)), dictionary)
-
-    def _attributes(
-        self, table: pa.Table, scope: AttributeScope, first: int, overflow: pa.Table | None, dictionary: Dictionary
-    ) -> Attributes:
-        """Pairs of the rows [first, first + len(table)) of a scope's table, from its columns and from the overflow."""
+    def _attributes(self, table: pa.Table, scope: AttributeScope, first: int, dictionary: Dictionary) -> Attributes:
+        """Pairs of the rows [first, first + len(table)) of a scope's table, from its columns and those without one."""
         parts = [_lane_pairs(table[k.column], k, dictionary) for k in self._columns[scope]]
-        if overflow is not None:
-            parts.append(_overflow_pairs(overflow, first, dictionary))
+        found = self._loose.of(first, len(table), scope.value) if self.meta.overflow.get(scope.value) else None
+        if found is not None:
+            parts.append(_overflow_pairs(found[1], first, dictionary))
         return merge_attributes(parts)
-
-    def _overflow(self, scope: AttributeScope, first: int, count: int) -> pa.Table | None:
-        """Pairs without a column of some rows of a scope's table."""
-        if not self.meta.overflow.get(scope.value) or not count:
-            return None
-        return _table(self._overflow_scan(scope, first, count).collect())
 
     def tables(self) -> Dictionary:
         """Resources and scopes of the block, numbered as its rows number them. Read once, kept while the block is."""
@@ -276,31 +238,15 @@ class Block:
         resources = pq.read_table(self.directory / layout.RESOURCES, use_threads=False).combine_chunks()
         scopes = pq.read_table(self.directory / layout.SCOPES, use_threads=False).combine_chunks()
         url = _codes(resources["schema_url"], tables.strings)
-        loose = self._overflow(AttributeScope.RESOURCE, 0, len(url))
-        pairs = self._attributes(resources, AttributeScope.RESOURCE, 0, loose, tables)
+        pairs = self._attributes(resources, AttributeScope.RESOURCE, 0, tables)
         dropped = resources["dropped_attributes_count"].to_numpy()
         # row 0 is the empty one of every dictionary, and of every block
         tables.add_resources(Resources(url[1:], dropped[1:], pairs.slice(1, len(url))))
         name, version, schema = (_codes(scopes[c], tables.strings) for c in ("name", "version", "schema_url"))
-        loose = self._overflow(AttributeScope.INSTRUMENTATION, 0, len(name))
-        pairs = self._attributes(scopes, AttributeScope.INSTRUMENTATION, 0, loose, tables)
+        pairs = self._attributes(scopes, AttributeScope.INSTRUMENTATION, 0, tables)
         dropped = scopes["dropped_attributes_count"].to_numpy()
         tables.add_scopes(Scopes(name[1:], version[1:], schema[1:], dropped[1:], pairs.slice(1, len(name))))
         return tables
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """Rows of a range of spans; None for a file that the block does not have."""
-
-    spans: pa.Table
-    events: pa.Table | None
-    links: pa.Table | None
-    overflow: pa.Table | None
-
-
-def _table(frame: DataFrame) -> pa.Table:
-    return frame.to_arrow(compat_level=polars().CompatLevel.oldest()).combine_chunks()
 
 
 def _lane_pairs(column: pa.ChunkedArray, stats: KeyStats, dictionary: Dictionary) -> Attributes:
@@ -340,8 +286,6 @@ def _small_lane_pairs(array: pa.Array, stats: KeyStats, dictionary: Dictionary) 
 
 
 def _overflow_pairs(table: pa.Table, first: int, dictionary: Dictionary) -> Attributes:
-    if not len(table):
-        return Attributes.empty()
     kind = table["type"].to_numpy()
     value = np.zeros(len(table), np.uint64)
     for types, name in (
