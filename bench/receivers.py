@@ -47,12 +47,15 @@ class GroupCommitter:
         self.kept: list[object] = []  # servers that nothing else holds on to
 
     async def submit(self, tenant: str, body: bytes) -> Accepted:
+        return await self.enqueue(tenant, body)
+
+    def enqueue(self, tenant: str, body: bytes) -> asyncio.Future[Accepted]:
         loop = asyncio.get_running_loop()
         fate: asyncio.Future[Accepted] = loop.create_future()
         self._waiting.append(fate)
         if len(self._waiting) == 1:
             loop.call_soon(self._commit)
-        return await fate
+        return fate
 
     def _commit(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -59,6 +59,9 @@ class MemoryCommitter:
             return self.fate
         return Accepted(len(_spans(body)))
 
+    def enqueue(self, tenant: str, body: bytes) -> asyncio.Future[Accepted]:
+        return asyncio.ensure_future(self.submit(tenant, body))
+
     @property
     def spans(self) -> list[Span]:
         return [span for body in self.bodies for span in _spans(body)]

@@ -531,3 +531,22 @@ def test_cors_for_every_origin() -> None:
 def test_without_cors_there_are_no_headers() -> None:
     headers = {"Origin": "https://x.y", "Access-Control-Request-Method": "POST"}
     assert exchange(MemoryCommitter(), "OPTIONS", "/v1/traces", headers=headers).status_code == 405
+
+
+def test_many_requests_sent_ahead() -> None:
+    """Each is answered, in order; what needs no waiting is not answered from within the one before."""
+    ahead = 3000
+    kept = b"POST /v1/traces HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
+    refused = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+    async def scenario() -> bytes:
+        async with serving(receiver_of(MemoryCommitter())) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+            writer.write(kept + refused * ahead + kept)
+            found = await reader.readuntil(b"\x0a\x00")
+            found += await reader.readuntil(b"\x0a\x00")
+            writer.close()
+            return found
+
+    answers = run(scenario()).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200", *[b"404"] * ahead, b"200"]

@@ -5,6 +5,7 @@ Receivers (otlp_grpc, otlp_http) know nothing of decoding or storage; group comm
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,4 +32,9 @@ class Committer(Protocol):
                 DiskFullError, UnavailableError (starting, stopping, queue full): all three retryable.
         Never affects another request; safe to call concurrently; cancelling the caller does not undo the commit.
         """
+        ...
+
+    def enqueue(self, tenant: str, body: bytes) -> asyncio.Future[Accepted]:
+        """The same for callers on the event loop that do without a task of their own: what is refused at once is raised
+        here, the rest comes by the future."""
         ...

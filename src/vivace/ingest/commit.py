@@ -144,6 +144,10 @@ class GroupCommit:
 
     async def submit(self, tenant: str, body: bytes) -> Accepted:
         """See accept.Committer."""
+        return await self.enqueue(tenant, body)
+
+    def enqueue(self, tenant: str, body: bytes) -> asyncio.Future[Accepted]:
+        """See accept.Committer."""
         if self._closed:
             raise UnavailableError(f"not taking spans: {self._closed}; try again")
         loop = asyncio.get_running_loop()
@@ -158,7 +162,7 @@ class GroupCommit:
         self._queued_bytes += len(body)
         if len(self._queue) >= self._wanted or self._queued_bytes >= GATHER_BYTES:
             self._wake.set()
-        return await future
+        return future
 
     def _check_queue(self, byte_count: int) -> None:
         fits = self._queued_bytes + byte_count <= QUEUE_BYTES_MAX or not self._queue

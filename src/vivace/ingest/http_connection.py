@@ -18,11 +18,13 @@ import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, cast
 
 import httptools
 
 from vivace.errors import VivaceError
+from vivace.ingest.accept import Accepted
 from vivace.ingest.budget import Budget
 
 logger = logging.getLogger(__name__)
@@ -99,8 +101,16 @@ class HttpServer(Protocol):
         """The reply to a request that is too large, too late, or does not fit into the budget."""
         ...
 
+    def keep(self, request: Request) -> asyncio.Future[Accepted] | Response | None:
+        """The fate of a whole request whose body is kept as it came, or its refusal; None: ask respond()."""
+        ...
+
+    def kept(self, request: Request, fate: asyncio.Future[Accepted]) -> Response:
+        """The reply to a request whose fate is known. Never raises."""
+        ...
+
     async def respond(self, request: Request) -> Response:
-        """The reply to a whole request. Never raises but on cancellation; answers that too, if only once."""
+        """The reply to any whole request. Never raises but on cancellation; answers that too, if only once."""
         ...
 
 
@@ -214,10 +224,18 @@ class HttpConnection(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self.is_answering = True
-        if request.refusal is not None:
-            self._write(request.refusal, request.keeps_alive)
-        else:
+        reply = request.refusal or self._server.keep(request)
+        if reply is None:
             self._server.run(self._answer(request))
+        elif isinstance(reply, Response):
+            self._give_back(request)
+            self._write(reply, request.keeps_alive)
+        else:
+            reply.add_done_callback(partial(self._kept, request))
+
+    def _kept(self, request: Request, fate: asyncio.Future[Accepted]) -> None:
+        self._give_back(request)
+        self._write(self._server.kept(request, fate), request.keeps_alive)
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -237,9 +255,16 @@ class HttpConnection(asyncio.Protocol):
             return
         self.transport.write(response.encoded or encode(response, ends=False))
         if self._waiting:
-            self._start(self._waiting.popleft())
-            if not self._waiting:
-                self.transport.resume_reading()
+            self.is_answering = True
+            # not from here: a thousand that need no waiting would be answered a thousand calls deep
+            self._server.loop.call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        if not self._waiting:
+            return  # the client has gone
+        self._start(self._waiting.popleft())
+        if not self._waiting and not self._ended:
+            self.transport.resume_reading()
 
     def _end(self, response: Response) -> None:
         """Send a last reply and close."""

@@ -24,7 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from vivace.access import OPEN, Guard
 from vivace.errors import AccessError, LimitError, RequestError, UnavailableError, VivaceError
-from vivace.ingest.accept import Committer
+from vivace.ingest.accept import Accepted, Committer
 from vivace.ingest.budget import Budget
 from vivace.ingest.compression import CODECS, inflate
 from vivace.ingest.endpoint import Endpoint
@@ -49,6 +49,7 @@ NOT_FOUND = b"404 page not found\n"
 METHOD_NOT_ALLOWED = b"405 method not allowed, supported: [POST]"
 UNSUPPORTED_MEDIA_TYPE = b"415 unsupported media type, supported: [application/json, application/x-protobuf]"
 BODY_TOO_LARGE = "http: request body too large"
+STOPPING = "the server is stopping, send again"
 
 # Longer JSON goes to a thread, so that the event loop can serve others: this much takes about 4 ms.
 INLINE_JSON_BYTES_MAX = 64 * 1024
@@ -99,7 +100,7 @@ class HttpReceiver:
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self.connections: set[HttpConnection] = set()
-        self.replies: set[asyncio.Future[None]] = set()
+        self.replies: set[asyncio.Future[Any]] = set()
         self.port = self._endpoint.port
         # What an HttpConnection reads:
         self.body_bytes_max = options.max_request_body_size_bytes
@@ -162,6 +163,18 @@ class HttpReceiver:
 
     def refuse(self, request: Request, error: VivaceError) -> Response:
         return self._traces.refuse(request, error)
+
+    def keep(self, request: Request) -> asyncio.Future[Accepted] | Response | None:
+        if self._cors is not None and (request.method == "OPTIONS" or b"origin" in request.headers):
+            return None
+        fate = self._traces.keep(request)
+        if isinstance(fate, asyncio.Future):
+            self.replies.add(fate)
+            fate.add_done_callback(self.replies.discard)
+        return fate
+
+    def kept(self, request: Request, fate: asyncio.Future[Accepted]) -> Response:
+        return self._traces.kept(request, fate)
 
     async def respond(self, request: Request) -> Response:
         if self._cors is not None and b"origin" in request.headers:
@@ -228,6 +241,27 @@ class TracesHandler:
         body = refusal.status_json() if media_type == JSON else refusal.status()
         return Response(refusal.http_status, headers, body)
 
+    def keep(self, request: Request) -> asyncio.Future[Accepted] | Response | None:
+        """What most senders send needs neither a task nor a wait but that for its group: protobuf as it is."""
+        if _media_type(request) == JSON or b"content-encoding" in request.headers:
+            return None
+        try:
+            return self._committer.enqueue(tenant_of(request.headers, self._guard, self._named), request.body)
+        except Exception as error:
+            return self.refuse(request, error)
+
+    def kept(self, request: Request, fate: asyncio.Future[Accepted]) -> Response:
+        """The reply to a request of keep()."""
+        try:
+            return self._accepted(fate.result())
+        except asyncio.CancelledError:  # only stop() cancels
+            return self.refuse(request, UnavailableError(STOPPING))
+        except Exception as error:
+            return self.refuse(request, error)
+
+    def _accepted(self, accepted: Accepted) -> Response:
+        return KEPT if not accepted.rejected else Response(200, PROTOBUF_HEADERS, accepted_bytes(accepted))
+
     async def respond(self, request: Request) -> Response:
         """The reply to a whole request."""
         if request.method != "POST" and (early := self.refuse_early(request)) is not None:
@@ -248,14 +282,14 @@ class TracesHandler:
             accepted = await self._committer.submit(tenant, body)
         except asyncio.CancelledError:
             # Only stop() cancels, when its grace is over. The sender learns that it should send again.
-            return self.refuse(request, UnavailableError("the server is stopping, send again"))
+            return self.refuse(request, UnavailableError(STOPPING))
         except Exception as error:
             return self.refuse(request, error)
         finally:
             self.budget.give_back(inflated_bytes)
         if is_json:
             return Response(200, ((b"content-type", JSON),), accepted_json(accepted))
-        return KEPT if not accepted.rejected else Response(200, PROTOBUF_HEADERS, accepted_bytes(accepted))
+        return self._accepted(accepted)
 
     def _encoding(self, request: Request) -> str:
         """Content-Encoding, "" for none. Raises RequestError for one that is not taken."""
