@@ -66,9 +66,9 @@ def arrange(batch: SpanBatch) -> Arranged:
 
 
 def _by_trace(batch: SpanBatch) -> I64:
-    """Rows with those of one trace together."""
+    """Rows with those of one trace together, otherwise in any order: an unstable sort takes a third of the time."""
     high, low = batch.trace_id_high, batch.trace_id_low
-    order: I64 = np.argsort(high, kind="stable")
+    order: I64 = np.argsort(high)
     same_high = high[order][1:] == high[order][:-1]
     if (same_high & (low[order][1:] != low[order][:-1])).any():
         order = np.lexsort((low, high))
@@ -76,7 +76,7 @@ def _by_trace(batch: SpanBatch) -> I64:
 
 
 def _by_start(batch: SpanBatch, by_trace: I64) -> tuple[I64, I64, I64]:
-    """Rows by (trace start, trace id, span start, span id); rank of each one's trace; first row of each trace."""
+    """Rows by (trace start, trace id, span start, span id, row); rank of each one's trace; first row of each trace."""
     if not len(by_trace):
         nothing = np.empty(0, np.int64)
         return nothing, nothing, nothing
@@ -87,10 +87,31 @@ def _by_start(batch: SpanBatch, by_trace: I64) -> tuple[I64, I64, I64]:
     trace_start = np.minimum.reduceat(start, first)
     rank_of_trace = np.empty(len(first), np.int64)
     rank_of_trace[np.lexsort((low[first], high[first], trace_start))] = np.arange(len(first))
-    rank = np.repeat(rank_of_trace, np.diff(first, append=len(by_trace)))
-    order = np.lexsort((batch.span_id[by_trace], start, rank))
+    counts = np.diff(first, append=len(by_trace))
+    rank = np.repeat(rank_of_trace, counts)
+    order = _sorted_by(rank, start - np.repeat(trace_start, counts), (by_trace, batch.span_id[by_trace]))
     ranks = rank[order]
     return by_trace[order], ranks, _starts(ranks)
+
+
+def _sorted_by(rank: I64, offset: U64, rest: tuple[I64, U64]) -> I64:
+    """Order by rank, then offset, then `rest`, its last key first (as in np.lexsort).
+
+    Rank and offset make one word nearly always, which sorts in a seventh of the time of all the keys one by one; the
+    rest is for the few that are equal in it.
+    """
+    bits = int(offset.max()).bit_length()
+    if bits + int(rank.max()).bit_length() > 64:
+        return np.lexsort((*rest, offset, rank))
+    key = rank.astype(np.uint64) << np.uint64(bits) | offset
+    order: I64 = np.argsort(key)
+    ordered = key[order]
+    twin = ordered[1:] == ordered[:-1]
+    if twin.any():
+        places = np.flatnonzero(np.append(twin, False) | np.insert(twin, 0, False))
+        tied = order[places]
+        order[places] = tied[np.lexsort((*(column[tied] for column in rest), key[tied]))]
+    return order
 
 
 def _starts(ranks: I64) -> I64:
