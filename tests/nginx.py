@@ -18,11 +18,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from programs import end
 from trustme import LeafCert
 
 UNPACKED = Path(__file__).parents[1] / ".make/nginx/usr/sbin/nginx"
 START_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
 
 # Root's nginx makes its worker another user, who cannot use a test's directory, unless it is told to stay root.
@@ -93,12 +93,7 @@ class Nginx:
 
     def __exit__(self, *exception: object) -> None:
         assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
     def log(self) -> str:
         """What it said: warnings, errors, and why it did not start."""

@@ -20,9 +20,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+from programs import end
+
 UNPACKED = Path(__file__).parents[1] / ".make/prometheus/usr/bin/prometheus"
 START_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
 LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
 FEATURES = "exemplar-storage,native-histograms"
@@ -87,12 +88,7 @@ class Prometheus:
     def stop(self) -> None:
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._process = None
 
     def query(self, text: str, at: float | None = None) -> list[dict[str, Any]]:

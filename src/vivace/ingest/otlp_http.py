@@ -1,6 +1,6 @@
 """OTLP over HTTP: `POST /v1/traces`, protobuf or JSON.
 
-Rule 1  a request is answered 200 only after Committer.submit() returned.
+Rule 1  a request is answered 200 only after the Committer has kept it.
 Rule 2  a body is read, and inflated, only up to max_request_body_size_bytes; nothing past it is ever held.
 Rule 3  errors come back in the request's own encoding: a google.rpc.Status as JSON or as protobuf. Wrong paths,
         methods and media types are answered in plain text, before the body is kept.

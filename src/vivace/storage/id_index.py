@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vivace.errors import CorruptionError
 from vivace.model.attributes import I64, U64
 
-Mask = NDArray[np.bool_]
+Mask = NDArray[np.bool_]  # as in model/frame.py, which would bring pyarrow to commands/blocks.py
 
 MAGIC = b"VIVIDX01"
 HEADER = struct.Struct("<8sQ")  # magic, traces

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vivace.model.attributes import I64
 from vivace.storage.lazy_polars import polars
@@ -44,7 +45,7 @@ class _Groups:
 
     lowest: I64
     highest: I64
-    scopes: Sequence[str]
+    scopes: NDArray[np.str_]
     rows_before: I64  # and one entry more: all rows
 
 
@@ -67,7 +68,7 @@ class OwnedRows:
         groups = self._groups
         inside = (groups.lowest < first + count) & (groups.highest >= first)
         if scope:
-            inside &= np.array(groups.scopes) == scope
+            inside &= groups.scopes == scope
         chosen = np.flatnonzero(inside)
         sizes = np.diff(groups.rows_before)[chosen]
         if sizes.sum() > WHOLE_ROWS_MAX:
@@ -102,7 +103,7 @@ def _read_groups(path: Path, owner: str, *, by_scope: bool) -> _Groups:
         scopes.append(group.column(names.index("scope")).statistics.min if by_scope else "")
         sizes.append(group.num_rows)
     lowest, highest = np.array(bounds, np.int64).reshape(-1, 2).T
-    return _Groups(lowest, highest, scopes, np.cumsum(sizes))
+    return _Groups(lowest, highest, np.array(scopes, np.str_), np.cumsum(sizes))
 
 
 def _scan(path: Path, row_index_name: str | None = None) -> LazyFrame:
